@@ -1,0 +1,88 @@
+"""gptlab: train a GPT-2-shaped model from scratch and see what every epoch learnt.
+
+A run is a folder; training writes facts into it, everything else reads them.
+
+==================  ==========================================================================
+what is it trained  ``config``, ``parsing`` (settings), ``corpus``, ``tokenizer``, ``dataset`` (text to batches)
+the model           ``model``, ``loss``, ``schedule``, ``training``, ``sampling``, ``checkpoint``, ``interop``
+a run               ``events``, ``log`` (facts), ``runs`` (folders), ``launcher``, ``worker`` (processes)
+around it           ``home`` (data folder), ``device``, ``estimate``, ``figures``, ``export``
+==================  ==========================================================================
+
+The names below load their module, and torch with it, when they are first used: importing this package is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gptlab.checkpoint import load_model
+    from gptlab.config import PRESETS, ModelConfig, RunConfig, SamplingConfig
+    from gptlab.dataset import GPTDataset, create_dataloader
+    from gptlab.device import available_devices, pick_device
+    from gptlab.interop import load_reference_state_dict
+    from gptlab.loss import calc_loss_batch, calc_loss_loader, evaluate_model
+    from gptlab.model import GPTModel
+    from gptlab.runs import RunStore
+    from gptlab.sampling import generate
+    from gptlab.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
+    from gptlab.training import train
+
+_HOMES = {
+    "GPTModel": "model",
+    "ModelConfig": "config",
+    "RunConfig": "config",
+    "SamplingConfig": "config",
+    "PRESETS": "config",
+    "get_tokenizer": "tokenizer",
+    "text_to_token_ids": "tokenizer",
+    "token_ids_to_text": "tokenizer",
+    "GPTDataset": "dataset",
+    "create_dataloader": "dataset",
+    "calc_loss_batch": "loss",
+    "calc_loss_loader": "loss",
+    "evaluate_model": "loss",
+    "train": "training",
+    "generate": "sampling",
+    "available_devices": "device",
+    "pick_device": "device",
+    "RunStore": "runs",
+    "load_model": "checkpoint",
+    "load_reference_state_dict": "interop",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "PRESETS",
+    "GPTDataset",
+    "GPTModel",
+    "ModelConfig",
+    "RunConfig",
+    "RunStore",
+    "SamplingConfig",
+    "available_devices",
+    "calc_loss_batch",
+    "calc_loss_loader",
+    "create_dataloader",
+    "evaluate_model",
+    "generate",
+    "get_tokenizer",
+    "load_model",
+    "load_reference_state_dict",
+    "pick_device",
+    "text_to_token_ids",
+    "token_ids_to_text",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

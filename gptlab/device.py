@@ -1,0 +1,111 @@
+"""What this machine can train on, and in which numbers. PyTorch is imported only when a function is called."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A device: the name that a configuration uses, a label for people, its memory (None: not known)."""
+
+    name: str
+    label: str
+    memory_bytes: int | None = None
+
+
+def available_devices() -> list[DeviceInfo]:
+    """Every device that is here, the automatic choice first: CUDA, then Apple MPS, then the CPU."""
+    import torch
+
+    devices = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            devices.append(DeviceInfo(f"cuda:{index}", properties.name, properties.total_memory))
+    if torch.backends.mps.is_available():
+        devices.append(DeviceInfo("mps", "Apple GPU", _cpu_memory()))
+    cores = available_cores()
+    label = f"CPU, {cores} core{'s' if cores != 1 else ''}"
+    devices.append(DeviceInfo("cpu", label, _cpu_memory()))
+    return devices
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_memory() -> int | None:
+    """Main memory, or the limit that a container sets on it."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(limit).read_text()))
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name (``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``).
+
+    ``auto`` is CUDA, then Apple MPS, then the CPU. A device that is not here is a ValueError that lists those that are.
+    """
+    import torch
+
+    present = [device.name for device in available_devices()]
+    wanted = present[0] if name == "auto" else "cuda:0" if name == "cuda" else name
+    if wanted not in present:
+        raise ValueError(f"There is no device {name!r} on this machine: use auto or {' or '.join(present)}.")
+    return torch.device(wanted)
+
+
+def resolve_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
+    """The numbers that matrix products use: ``auto`` is fp32, in which the reference exercise is reproduced."""
+    if name not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"There is no precision {name!r}: use auto, fp32 or bf16.")
+    if name == "bf16" and device.type == "cuda":
+        import torch
+
+        if not torch.cuda.is_bf16_supported():
+            raise ValueError("This GPU has no bf16 arithmetic: use precision fp32.")
+    return "bf16" if name == "bf16" else "fp32"
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16 products; without them bf16 is slower than fp32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    from gptlab.fast import precision
+
+    return precision.multiplies_bf16()
+
+
+def describe_machine() -> str:
+    """Processor and system in a few words, to tell timings of different machines apart."""
+    model = ""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        model = platform.processor()
+    return f"{platform.system()} {platform.machine()} {model} x{available_cores()}"

@@ -1,0 +1,160 @@
+"""One token at a time, from fp32, bf16 or 8-bit weights: reading the weights is all the work there is.
+
+For one token every matrix is read once and multiplied with a single vector, so that half the bytes are half the time.
+8-bit weights are rounded to 255 steps a row (symmetric, one scale each); products and sums stay bf16 and fp32. The sum
+of the residual stream is always fp32. A prompt, or a window that moved, is read in one go.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gptlab.fast.head import padded
+from gptlab.fast.precision import onednn_is_exact, onednn_products
+from gptlab.model import GPTModel
+
+Weights = Literal["fp32", "bf16", "int8"]
+WEIGHTS: tuple[Weights, ...] = ("fp32", "bf16", "int8")
+_FEW = 8  # rows up to which 8-bit weights are multiplied as they are; for more they are made bf16 first
+
+Product = Callable[[Tensor], Tensor]  # [N, C] -> [N, K], in the weights' type
+
+
+def _product(weights: Weights, *matrices: Tensor, bias: Tensor | None = None) -> Product:
+    """What multiplies rows with ``matrices``, laid below one another, and adds ``bias``."""
+    dtype = torch.float32 if weights == "fp32" else torch.bfloat16
+    joined = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+    added = None if bias is None else bias.to(dtype)
+    if weights == "int8":
+        return _int8_product(joined, added)
+    matrix = joined.to(dtype)
+    return lambda x: F.linear(x, matrix, added)
+
+
+def _int8_product(matrix: Tensor, bias: Tensor | None) -> Product:
+    n_rows = len(matrix)
+    scale = matrix.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+    whole = torch.zeros(padded(n_rows), matrix.shape[1], dtype=torch.int8)
+    whole[:n_rows] = (matrix / scale).round()
+    scales = torch.ones(len(whole), dtype=torch.bfloat16)
+    scales[:n_rows] = scale[:, 0]
+    # the scale is rounded to bf16, so round the weights against the scale that will be used
+    whole[:n_rows] = (matrix / scales[:n_rows, None].float()).round().clamp(-127, 127)
+
+    def times(x: Tensor) -> Tensor:
+        if len(x) <= _FEW:
+            y = torch._weight_int8pack_mm(x, whole, scales)[:, :n_rows]
+        else:
+            y = F.linear(x, whole[:n_rows].to(torch.bfloat16)) * scales[:n_rows]
+        return y if bias is None else y + bias
+
+    return times
+
+
+class _Layer:
+    def __init__(self, block: Any, weights: Weights) -> None:
+        att, wide, narrow = block.att, block.ff.layers[0], block.ff.layers[2]
+        parts = (att.W_query, att.W_key, att.W_value)
+        biases = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
+        self.norm1 = (block.norm1.scale, block.norm1.shift)
+        self.norm2 = (block.norm2.scale, block.norm2.shift)
+        self.qkv = _product(weights, *(part.weight for part in parts), bias=biases)
+        self.out = _product(weights, att.out_proj.weight, bias=att.out_proj.bias)
+        self.wide = _product(weights, wide.weight, bias=wide.bias)
+        self.narrow = _product(weights, narrow.weight, bias=narrow.bias)
+
+
+class DecodingWeights:
+    """A model's weights as decoding reads them. Made from the parameters as they are now."""
+
+    def __init__(self, model: GPTModel, weights: Weights) -> None:
+        self.config = model.config
+        self.dtype = torch.float32 if weights == "fp32" else torch.bfloat16
+        with torch.inference_mode():
+            self.tokens, self.positions = model.tok_emb.weight.detach(), model.pos_emb.weight.detach()
+            self.layers = [_Layer(block, weights) for block in model.trf_blocks]
+            self.last_norm = (model.final_norm.scale, model.final_norm.shift)
+            self.head = _product(weights, model.out_head.weight)
+
+
+_made: weakref.WeakKeyDictionary[GPTModel, dict[str, tuple[tuple, DecodingWeights]]] = weakref.WeakKeyDictionary()
+
+
+def weights_of(model: GPTModel, weights: Weights) -> DecodingWeights:
+    """``DecodingWeights`` of ``model``, kept until its parameters are written to or replaced."""
+    stamp = tuple((id(p), p._version) for p in model.parameters())
+    known = _made.setdefault(model, {})
+    if weights not in known or known[weights][0] != stamp:
+        known.pop(weights, None)
+        known[weights] = (stamp, DecodingWeights(model, weights))
+    return known[weights][1]
+
+
+def check_weights(name: str, model: GPTModel) -> Weights:
+    """``name`` as one of the kinds of weights; ValueError where there is no such kind, or not for this device."""
+    for kind in WEIGHTS:
+        if name == kind:
+            if kind != "fp32" and model.tok_emb.weight.device.type != "cpu":
+                raise ValueError(f"Weights {name} are for the CPU: use fp32 on {model.tok_emb.weight.device}.")
+            return kind
+    raise ValueError(f"There are no weights {name!r}: use {', '.join(WEIGHTS)}.")
+
+
+class Reader:
+    """Reads tokens of B texts side by side and keeps their keys and values.
+
+    Texts of different lengths end together: ``start`` [B] is the place where each begins, what stands before it is
+    never looked at.
+    """
+
+    def __init__(self, model: GPTModel, weights: Weights, batch_size: int, length: int) -> None:
+        self.weights = weights_of(model, weights)
+        config = model.config
+        shape = (config.n_layers, 2, batch_size, config.n_heads, length, config.head_dim)
+        self.store = torch.zeros(shape, dtype=self.weights.dtype)
+        self.length = 0
+
+    def read(self, ids: Tensor, start: Tensor | None = None) -> Tensor:
+        """Token ids [B, T] that follow what was read -> logits [B, V] (fp32) of the token after the last."""
+        with onednn_products(self.weights.dtype == torch.float32 and onednn_is_exact()):
+            return self._read(ids, start)  # the usual library multiplies a matrix with one vector on one core only
+
+    def _read(self, ids: Tensor, start: Tensor | None) -> Tensor:
+        w, config = self.weights, self.weights.config
+        B, T = ids.shape
+        H, D, begin, end = config.n_heads, config.head_dim, self.length, self.length + T
+        places = torch.arange(begin, end)
+        mask = None
+        if start is not None:
+            positions = (places - start[:, None]).clamp_min(0)  # [B, T]
+            seen = torch.arange(end)
+            mask = (seen <= places[:, None]) & (seen >= start[:, None, None])  # [B, T, S]
+            mask = (mask | (seen == places[:, None]))[:, None]  # a place before the start sees itself, not nothing
+            x = w.tokens[ids] + w.positions[positions]
+        else:
+            x = w.tokens[ids] + w.positions[begin:end]
+            if begin and T > 1:
+                mask = torch.arange(end) <= places[:, None]
+        x = x.view(B * T, -1)  # [N, C], fp32
+        for number, layer in enumerate(w.layers):
+            qkv = layer.qkv(_normed(x, layer.norm1, w.dtype)).view(B, T, 3, H, D)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, H, T, D]
+            keys, values = self.store[number]
+            keys[:, :, begin:end], values[:, :, begin:end] = k, v
+            gathered = F.scaled_dot_product_attention(
+                q, keys[:, :, :end], values[:, :, :end], attn_mask=mask, is_causal=mask is None and T > 1
+            )
+            x = x + layer.out(gathered.transpose(1, 2).reshape(B * T, H * D))
+            x = x + layer.narrow(F.gelu(layer.wide(_normed(x, layer.norm2, w.dtype)), approximate="tanh"))
+        self.length = end
+        return w.head(_normed(x.view(B, T, -1)[:, -1], w.last_norm, w.dtype)).float()
+
+
+def _normed(x: Tensor, norm: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], norm[0], norm[1], 1e-5).to(dtype)

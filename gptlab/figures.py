@@ -1,0 +1,296 @@
+"""Rows -> plotly figures, as plain dictionaries. No Streamlit; nothing here reads a file.
+
+Colours are the Okabe-Ito ones, told apart by people who do not see red or green; they are never the only cue: train
+and validation differ in marker and dash too. ``DARK`` maps each to what reads well on a dark page.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from gptlab.events import Evaluated, Stepped
+from gptlab.log import RunLog
+from gptlab.metrics import Axis, Extent, positions, smooth, thin, trained_seconds
+from gptlab.panels import end_of, layout_of
+
+TRAIN, VAL, BEST, RATE, NORM, FAINT = "#0072B2", "#D55E00", "#009E73", "#8C6D1F", "#7B5EA7", "#8A8578"
+GAP = "rgba(213, 94, 0, 0.14)"
+DARK = {
+    TRAIN: "#56B4E9",
+    VAL: "#F08A3C",
+    BEST: "#2FC796",
+    RATE: "#D9B44A",
+    NORM: "#B79BE0",
+    FAINT: "#9A978E",
+    GAP: "rgba(240, 138, 60, 0.20)",
+}
+#: For several runs on one chart: colour, dash and marker change together.
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F", "#56B4E9", "#7B5EA7", "#444444")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross", "triangle-down")
+
+Figure = dict[str, Any]
+
+
+def training_figure(
+    log: RunLog | None,
+    extent: Extent,
+    *,
+    vocab_size: int,
+    axis: Axis = "epoch",
+    log_x: bool = False,
+    log_y: bool = False,
+    smoothing: float = 0.0,
+    revision: str = "",
+) -> Figure:
+    """Losses, learning rate and gradient norm of one run above one another on one x-axis.
+
+    The traces and their order are always the same, with or without data, so that a chart can be updated in place.
+    ``revision`` names the run: zoom is kept as long as it and the kind of the axes stay the same.
+    """
+    steps: Sequence[Stepped] = log.steps if log else ()
+    evaluations: Sequence[Evaluated] = log.evaluations if log else ()
+    if axis == "epoch" and not extent.steps_per_epoch and steps:
+        axis = "step"
+    seconds = trained_seconds(log.events) if log and axis == "time" else {}
+    step_x = positions(steps, axis, extent, seconds)
+    eval_x = positions(evaluations, axis, extent, seconds)
+    losses = [row.loss for row in steps]
+    val = [row.val_loss for row in evaluations]
+    end = end_of(axis, extent, step_x)
+    after_best = _after_best(evaluations)
+    best_at = [after_best[0]] if after_best else []
+    gap = after_best if len(after_best) > 1 else []
+    guess = math.log(vocab_size)
+    spaced = "%{y:.4f}"
+    traces = [
+        _line(
+            "uniform guessing",
+            [0.001 if log_x else 0.0, end],
+            [guess, guess],
+            FAINT,
+            dash="dot",
+            width=1.5,
+            hover="skip",
+            legend=f"uniform guessing, ln V = {guess:.2f}",
+        ),
+        _line("gap, lower edge", _at(eval_x, gap), _train(evaluations, gap), FAINT, width=0, hover="skip"),
+        _line(
+            "overfitting gap",
+            _at(eval_x, gap),
+            _at(val, gap),
+            GAP,
+            width=0,
+            hover="skip",
+            legend="gap after the best",
+            fill="tonexty",
+            fillcolor=GAP,
+        ),
+        _line(
+            "train, each step",
+            *thin(step_x, losses),
+            TRAIN,
+            width=1.2,
+            opacity=0.5,
+            hover=spaced,
+            legend="train, each step",
+        ),
+        _line(
+            "train, smoothed",
+            *(thin(step_x, smooth(losses, smoothing)) if smoothing else ([], [])),
+            TRAIN,
+            width=2,
+            dash="dot",
+            hover=spaced,
+            legend="train, smoothed" if smoothing else None,
+        ),
+        _line(
+            "train, evaluated",
+            *thin(eval_x, [row.train_loss for row in evaluations]),
+            TRAIN,
+            width=2.5,
+            marker={"symbol": "circle", "size": 6, "color": TRAIN},
+            hover=spaced,
+            legend="train, evaluated",
+        ),
+        _line(
+            "validation",
+            *thin(eval_x, val),
+            VAL,
+            width=2.5,
+            dash="dash",
+            marker={"symbol": "diamond", "size": 7, "color": VAL},
+            hover=spaced,
+            legend="validation",
+        ),
+        {
+            **_line("best validation", _at(eval_x, best_at), _at(val, best_at), BEST, hover="skip"),
+            "mode": "markers+text",
+            "marker": {"symbol": "star", "size": 15, "color": BEST, "line": {"width": 1, "color": "#ffffff"}},
+            "text": [f"best {val[place]:.3f}" for place in best_at],
+            "textposition": "top left" if best_at and eval_x[best_at[0]] > 0.85 * end else "top right",
+            "cliponaxis": False,
+            "textfont": {"color": BEST, "size": 12},
+            "legend_text": "best validation",
+        },
+        _line(
+            "learning rate",
+            *thin(step_x, [row.learning_rate for row in steps]),
+            RATE,
+            width=1.8,
+            hover="%{y:.3~g}",
+            panel="y2",
+        ),
+        _line(
+            "gradient norm",
+            *thin(step_x, [row.grad_norm for row in steps]),
+            NORM,
+            width=1.4,
+            hover="%{y:.3f}",
+            panel="y3",
+        ),
+    ]
+    return {
+        "data": [_clean(trace) for trace in traces],
+        "layout": layout_of(axis, extent, end, log_x, log_y, revision, bool(steps)),
+    }
+
+
+def comparison_figure(
+    runs: Sequence[tuple[str, RunLog, Extent]],
+    *,
+    axis: Axis = "step",
+    log_x: bool = False,
+    log_y: bool = False,
+    revision: str = "compare",
+) -> Figure:
+    """Train (thin) and validation (bold) evaluations of several runs; each has its colour, dash and marker.
+
+    The legend has one entry a run, the validation's: the train line belongs to its ``group``, shown and hidden with it.
+    """
+    traces: list[Figure] = []
+    for index, (name, log, extent) in enumerate(runs):
+        place = f"r{zlib.crc32(name.encode()):08x}"  # plotly makes selectors of it: no user's text
+        colour, symbol = CYCLE[index % len(CYCLE)], SYMBOLS[index % len(SYMBOLS)]
+        xs = positions(log.evaluations, axis, extent, trained_seconds(log.events) if axis == "time" else {})
+        for what, width, opacity in (("train", 1.2, 0.55), ("validation", 2.5, 1.0)):
+            ys = [row.train_loss if what == "train" else row.val_loss for row in log.evaluations]
+            traces.append(
+                _line(
+                    f"{name} · {what}",
+                    *thin(xs, ys),
+                    colour,
+                    width=width,
+                    opacity=opacity,
+                    dash=DASHES[index % len(DASHES)],
+                    marker={"symbol": symbol, "size": 6 if what == "validation" else 4, "color": colour},
+                    hover="%{y:.4f}",
+                    legend=name if what == "validation" else None,
+                    uid=f"{place}-{what}",
+                    group=f"{place}-validation",
+                )
+            )
+    end = max((end_of(axis, Extent(), trace["x"]) for trace in traces), default=1.0)
+    layout = layout_of(axis, Extent(), end, log_x, log_y, revision, any(trace["x"] for trace in traces))
+    for panel in ("yaxis2", "yaxis3", "xaxis2", "annotations"):
+        layout.pop(panel)
+    layout["xaxis"] = {**layout["xaxis"], "anchor": "y"}
+    layout["yaxis"] = {**layout["yaxis"], "domain": [0, 1]}
+    layout["height"] = 400
+    layout["margin"] = {**layout["margin"], "t": 14}
+    return {"data": [_clean(trace) for trace in traces], "layout": layout}
+
+
+def evaluation_table(log: RunLog | None, extent: Extent) -> dict[str, Any]:
+    """The evaluations as a table of texts: what the chart shows, for those who cannot see it."""
+    rows = []
+    rates = {row.step: row for row in log.steps} if log else {}
+    for row in log.evaluations if log else ():
+        made = rates.get(row.step)
+        epoch = (row.step + 1) / extent.steps_per_epoch if extent.steps_per_epoch else float(row.epoch)
+        rows.append(
+            [
+                f"{epoch:.2f}",
+                f"{row.step:,}",
+                f"{row.tokens_seen:,}",
+                _text(row.train_loss, ".4f"),
+                _text(row.val_loss, ".4f"),
+                _text(made.learning_rate if made else math.nan, ".3g"),
+                _text(made.grad_norm if made else math.nan, ".3f"),
+            ]
+        )
+    columns = ["epoch", "step", "tokens seen", "train loss", "validation loss", "learning rate", "gradient norm"]
+    return {"columns": columns, "rows": rows}
+
+
+def _text(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "–"
+
+
+def _at(values: Sequence[float], places: Sequence[int]) -> list[float]:
+    return [values[place] for place in places]
+
+
+def _train(evaluations: Sequence[Evaluated], places: Sequence[int]) -> list[float]:
+    return [evaluations[place].train_loss for place in places]
+
+
+def _after_best(evaluations: Sequence[Evaluated]) -> list[int]:
+    """The places of the best validation loss (the earliest of equals) and of all evaluations after it."""
+    known = [place for place, row in enumerate(evaluations) if math.isfinite(row.val_loss)]
+    if not known:
+        return []
+    best = min(known, key=lambda place: evaluations[place].val_loss)
+    return [place for place in known if place >= best]
+
+
+def _line(
+    name: str,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    colour: str,
+    *,
+    width: float = 2,
+    dash: str = "solid",
+    opacity: float = 1.0,
+    marker: Figure | None = None,
+    hover: str = "",
+    legend: str | None = None,
+    panel: str = "y",
+    **more: Any,
+) -> Figure:
+    """One line. ``legend_text`` is for our own legend: plotly's is off, because it moves the chart as it grows."""
+    hovering = {"hoverinfo": "skip"} if hover == "skip" else {"hovertemplate": f"{hover}<extra>{_escape(name)}</extra>"}
+    return {
+        "type": "scatter",
+        "name": name,
+        "uid": name,
+        "x": list(xs),
+        "y": list(ys),
+        "xaxis": "x",
+        "yaxis": panel,
+        "mode": "lines+markers" if marker else "lines",
+        "line": {"color": colour, "width": width, "dash": dash},
+        "marker": marker or {},
+        "opacity": opacity,
+        "connectgaps": False,
+        "showlegend": False,
+        "legend_text": legend,
+        **hovering,
+        **more,
+    }
+
+
+def _escape(name: str) -> str:
+    """Plotly reads a little HTML in names: none of it may come from a run's name."""
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%", "&#37;")
+
+
+def _clean(trace: Figure) -> Figure:
+    """JSON knows no NaN: a gap in the line instead."""
+    for name in ("x", "y"):
+        trace[name] = [None if value is None or not math.isfinite(value) else value for value in trace[name]]
+    return trace

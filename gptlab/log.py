@@ -1,0 +1,136 @@
+"""Reading a run's event log while it is being written.
+
+A reader keeps its byte offset, never acts on a torn last line, skips lines that it cannot read, and at a ``resumed``
+event drops the earlier rows from that step on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from threading import Lock
+
+from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, Warned, decode
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """The events on the whole lines after byte ``offset``, and the offset behind the last whole line."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            raw = file.read()
+    except FileNotFoundError:
+        return [], 0
+    whole = raw[: raw.rfind(b"\n") + 1]
+    decoded = (decode(line) for line in whole.split(b"\n") if line.strip())
+    return [event for event in decoded if event is not None], offset + len(whole)
+
+
+class RunLog:
+    """A log read so far, its facts sorted by kind. ``refresh`` reads what was added since; threads may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reading = Lock()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._offset = 0
+        self.events: list[Event] = []
+        self.started: Started | None = None
+        self.resumed: list[Resumed] = []
+        self.steps: list[Stepped] = []
+        self.evaluations: list[Evaluated] = []
+        self.samples: list[Sampled] = []
+        self.saved: list[Saved] = []
+        self.warnings: list[Warned] = []
+        self.ended: Ended | None = None
+        self.phase: str | None = None
+        self.phase_since: float = math.nan
+        self.unreadable: str | None = None  # why the file cannot be read, where that is so
+
+    def refresh(self) -> bool:
+        """Read on. True: something was added."""
+        with self._reading:
+            try:
+                if self.path.stat().st_size < self._offset:
+                    self._clear()  # another file stands there now
+            except OSError:
+                pass
+            try:
+                events, self._offset = read_events(self.path, self._offset)
+            except OSError as error:
+                self.unreadable = error.strerror or str(error)
+                return False
+            self.unreadable = None
+            for event in events:
+                self._take(event)
+            return bool(events)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Started():
+                self.started = event
+            case Resumed():
+                self._drop_from(event.step)
+                self.resumed.append(event)
+                self.ended = None
+            case Stepped():
+                self.steps.append(event)
+            case Evaluated():
+                self.evaluations.append(event)
+            case Sampled():
+                self.samples.append(event)
+            case Saved():
+                self.saved.append(event)
+            case Warned():
+                self.warnings.append(event)
+            case Ended():
+                self.ended = event
+            case Phase():
+                self.phase, self.phase_since = event.phase, event.time
+        self.events.append(event)
+
+    def _drop_from(self, step: int) -> None:
+        """Forget the rows of step ``step`` and later: they are made again."""
+        measured = (Stepped, Evaluated, Sampled, Saved)
+        self.steps = [row for row in self.steps if row.step < step]
+        self.evaluations = [row for row in self.evaluations if row.step < step]
+        self.samples = [row for row in self.samples if row.step < step]
+        self.saved = [row for row in self.saved if row.step < step]
+        self.events = [row for row in self.events if row.step < step or not isinstance(row, measured)]
+
+    @property
+    def best(self) -> Evaluated | None:
+        """The evaluation with the lowest validation loss, the earliest of equals."""
+        known = [row for row in self.evaluations if not math.isnan(row.val_loss)]
+        return min(known, key=lambda row: row.val_loss, default=None)
+
+    @property
+    def steps_completed(self) -> int:
+        return self.steps[-1].step + 1 if self.steps else 0
+
+    @property
+    def device(self) -> str | None:
+        """The device it trains on, or last trained on."""
+        resumed = [row.device for row in self.resumed if row.device]
+        return resumed[-1] if resumed else (self.started.device if self.started else None)
+
+    def seconds_trained(self) -> float:
+        """Seconds that the worker was at work: neither paused nor away between an end, or a death, and a resume."""
+        return max((seconds for _, seconds in seconds_of_work(self.events)), default=0.0)
+
+
+def seconds_of_work(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
+    """Each event with the seconds of work up to it; pauses and absences are not counted."""
+    total, last, paused = 0.0, math.nan, False
+    for event in events:
+        if not math.isnan(last) and not paused and not isinstance(event, (Resumed, Started)):
+            total += max(0.0, event.time - last)
+        if isinstance(event, Phase):
+            paused = event.phase == "paused"
+        elif isinstance(event, (Resumed, Started)):
+            paused = False
+        last = event.time
+        yield event, total

@@ -1,0 +1,357 @@
+"""The training loop: a generator of facts. It never prints, opens the store, draws or asks who is listening.
+
+    for event in train(config, text, checkpoints=folder):
+        ...
+
+Everything random in it (first weights, order of the windows, dropout) comes from ``config.train.seed`` and from streams
+of its own: torch's global random streams are the caller's again whenever an event is yielded.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from gptlab import checkpoint
+from gptlab.checkpoint import SaveError
+from gptlab.config import RunConfig, SamplingConfig
+from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, Warned
+from gptlab.sampling import generate_steps
+from gptlab.schedule import learning_rate_at
+from gptlab.state import Batch, Data, TrainState
+from gptlab.tokenizer import text_to_token_ids, token_ids_to_text
+
+__all__ = ["TrainState", "train"]
+
+WARM_UP_STEPS = 2  # not counted in tokens per second: caches are cold, kernels are being chosen
+SPEED_WINDOW = 20  # steps that tokens per second is the mean of
+PAUSE_POLL_SECONDS = 0.1
+Steps = Generator[Event, None, bool]  # yields events; returns whether training goes on
+
+
+def train(
+    config: RunConfig,
+    data: Data | None = None,
+    *,
+    run: str = "",
+    checkpoints: Path | None = None,
+    resume_from: Path | None = None,
+    restarted: bool = False,
+    state: TrainState | None = None,
+    requests: Callable[[], str | None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Event]:
+    """Train as ``config`` says and yield what happens; the last event is always ``Ended``.
+
+    ``data``: the text, or the token ids of both parts (training, validation). ``state``: a ``TrainState.build(...)`` of
+    the caller's own instead, whose model can be altered before and used after. ``checkpoints``: the folder to save in
+    (None: nothing is saved). ``resume_from``: a checkpoint folder that holds ``resume.pt``, or a folder of checkpoints,
+    of which the newest such one is taken; where there is none, and with ``restarted``, training begins again at step 0
+    with ``Resumed(step=0)``. ``requests`` is asked between two steps, must not block, and returns each wish once:
+    pause, resume, step, stop, discard, save or None.
+
+    ValueError (a sentence for people) where the configuration, the data and this machine do not fit together, and
+    where there is nothing left to train.
+    """
+    yield Phase(phase="loading")
+    completed, kept = 0, ""
+    try:
+        if state is None:
+            if data is None:
+                raise ValueError("There is nothing to train on: give a text, the token ids of both parts, or a state.")
+            state = TrainState.build(config, data)
+        trainer = _Trainer(config, state, run, checkpoints, requests or (lambda: None), sleep)
+        events = trainer.events(resume_from, restarted)
+        while True:
+            with state.streams:
+                event = next(events, None)
+                completed, kept = state.step, trainer.kept()
+            if event is None:
+                return
+            yield event
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        yield Ended(step=max(completed - 1, 0), reason="failed", message=f"{_lower_this(config)} {kept}".strip())
+
+
+class _Trainer:
+    """One training, from the first event to the last. Methods that return ``Steps`` say whether it goes on."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        state: TrainState,
+        run: str,
+        folder: Path | None,
+        requests: Callable[[], str | None],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self.config, self.state, self.run = config, state, run
+        self.folder, self.requests, self.sleep = folder, requests, sleep
+        self.saved_step: int | None = None  # steps completed when the newest checkpoint was saved
+        self.last_step = 0  # index of the last optimiser step made, for the events
+        self.pause_next = False
+        self.timed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
+        self.steps_here = 0
+
+    def events(self, resume_from: Path | None, restarted: bool) -> Iterator[Event]:
+        state = self.state
+        yield from self._prepare(resume_from, restarted)
+        if state.step == 0:
+            yield from self._sample(epoch=0)
+        yield self._phase("training")
+        while state.step < state.total_steps:
+            epoch = state.step // state.steps_per_epoch + 1
+            for batches in state.groups():
+                goes_on = (yield from self._serve_requests(epoch)) and (yield from self._step(batches, epoch))
+                if not goes_on:
+                    return
+                if self._last_reason():
+                    break
+            yield from self._sample(epoch)
+            whole = state.step % state.steps_per_epoch == 0
+            saved = yield from self._save("epoch" if whole else "finished", epoch)
+            if saved is None:
+                return
+            if self._last_reason():
+                if not saved:
+                    yield self.ended("failed", f"The last checkpoint could not be saved. {self.kept()}")
+                    return
+                break
+            yield self._phase("training")
+        if self.folder is not None:
+            checkpoint.keep_newest(self.folder, self.config.train.keep_checkpoints, finished=True)
+        yield self.ended("finished", f"{self._last_reason()} {self._best()}".strip())
+
+    def _prepare(self, resume_from: Path | None, restarted: bool) -> Iterator[Event]:
+        """Restore the state where that is wanted, say so, and compile where that is wanted."""
+        state = self.state
+        if self.folder is not None:
+            checkpoint.tidy(self.folder)
+        found = checkpoint.newest_resumable(resume_from) if resume_from is not None else None
+        remarks = state.restore(found) if found is not None else []
+        if over := self._last_reason():
+            raise ValueError(f"{over} There is nothing left to train: start a new run with more epochs or steps.")
+        self.last_step = max(state.step - 1, 0)
+        self.saved_step = state.step if found is not None else None
+        if found is not None or restarted or resume_from is not None:
+            yield Resumed(step=state.step, device=str(state.device), threads=torch.get_num_threads())
+        yield Started(
+            step=self.last_step,
+            run=self.run,
+            device=str(state.device),
+            n_parameters=state.model.n_parameters,
+            total_steps=state.total_steps,
+            threads=torch.get_num_threads(),
+            precision=state.precision,
+            steps_per_epoch=state.steps_per_epoch,
+        )
+        for message in [*remarks, *(state.warnings if found is None else ())]:
+            yield self._warned(message)
+        if state.wants_to_compile():
+            yield self._phase("compiling")
+            reason = state.compile()
+            if reason is not None:
+                yield self._warned(f"The model could not be compiled, so it trains without that: {reason}")
+
+    def _serve_requests(self, epoch: int) -> Steps:
+        """Do what was asked for, and wait here while paused."""
+        paused = self.pause_next
+        self.pause_next = False
+        if paused:
+            yield self._phase("paused")
+        while True:
+            wish = self.requests()
+            if wish == "stop":
+                yield from self._stop(epoch)
+                return False
+            if wish == "discard":
+                yield from self._discard()
+                return False
+            if wish == "save":
+                if (yield from self._save("requested", epoch)) is None:
+                    return False
+                yield self._phase("paused" if paused else "training")
+            elif wish == "pause" and not paused:
+                paused = True
+                yield self._phase("paused")
+            elif wish == "step":  # one step, then pause again
+                self.pause_next = True
+            if wish == "resume" or self.pause_next:
+                break
+            if wish is None:
+                if not paused:
+                    break
+                self.sleep(PAUSE_POLL_SECONDS)
+        if paused:
+            yield self._phase("training")
+        return True
+
+    def _step(self, batches: Sequence[Batch], epoch: int) -> Steps:
+        """One optimiser step, and the evaluation that may follow it."""
+        state, train_config = self.state, self.config.train
+        step = self.last_step = state.step
+        rate = learning_rate_at(step, state.total_steps, self.config.optim)
+        began = time.perf_counter()
+        loss, norm = state.optimise(batches, rate)
+        seconds = time.perf_counter() - began
+        applied = state.step > step
+        self._time(sum(inputs.numel() for inputs, _ in batches), seconds)
+        yield Stepped(
+            step=step,
+            epoch=epoch,
+            tokens_seen=state.tokens_seen,
+            loss=loss,
+            learning_rate=rate,
+            grad_norm=norm,
+            tokens_per_second=self._tokens_per_second(),
+        )
+        if not applied:
+            what = "gradient" if math.isfinite(loss) else "loss"
+            yield self.ended(
+                "failed",
+                f"The {what} of step {step:,} is not a finite number, so that step was not applied: "
+                f"lower learning_rate (now {self.config.optim.learning_rate:g}) or set grad_clip. {self.kept()}",
+            )
+            return False
+        if step % train_config.eval_freq == 0:
+            yield from self._evaluate(epoch)
+        return True
+
+    def _evaluate(self, epoch: int) -> Iterator[Event]:
+        state = self.state
+        yield self._phase("evaluating")
+        train_loss, val_loss = state.evaluate()
+        yield Evaluated(
+            step=self.last_step, epoch=epoch, tokens_seen=state.tokens_seen, train_loss=train_loss, val_loss=val_loss
+        )
+        if state.best_step == state.step and self.folder is not None:
+            yield self._phase("saving")
+            try:
+                best = checkpoint.save_best(self.folder, state.model, state.step, epoch=epoch, val_loss=val_loss)
+                yield Saved(step=self.last_step, checkpoint=best.name, reason="best", epoch=epoch)
+            except SaveError as error:
+                yield self._warned(f"{error} Training goes on.")
+        yield self._phase("training")
+
+    def _sample(self, epoch: int) -> Iterator[Event]:
+        """What the model writes after each prompt, greedily. Its draws are its own: training does not notice."""
+        yield self._phase("sampling")
+        sampling = SamplingConfig(max_new_tokens=self.config.train.sample_tokens, stop_at_end=False)
+        for prompt in self.config.train.prompts:
+            ids = text_to_token_ids(prompt)[0].tolist()
+            new = list(generate_steps(self.state.model, ids, sampling))
+            ids += [token.id for token in new]
+            known: list[float | None] = [None] * (len(ids) - len(new))
+            yield Sampled(
+                step=self.last_step,
+                epoch=epoch,
+                prompt=prompt,
+                token_ids=tuple(ids),
+                text=token_ids_to_text(ids),
+                probabilities=tuple(known + [token.probability for token in new]),
+            )
+
+    def _save(self, reason: str, epoch: int) -> Generator[Event, None, bool | None]:
+        """Save a checkpoint to resume from. False: it cannot be written. None: the weights are spoilt, it is over."""
+        state = self.state
+        if self.folder is None:
+            return True
+        if not state.is_finite():
+            yield self.ended(
+                "failed",
+                f"After {state.step:,} steps some weights are no longer finite numbers, so they were not saved: "
+                f"lower learning_rate (now {self.config.optim.learning_rate:g}) or set grad_clip. {self.kept()}",
+            )
+            return None
+        if self.saved_step != state.step:
+            yield self._phase("saving")
+            try:
+                facts = {"epoch": epoch, "tokens_seen": state.tokens_seen}
+                checkpoint.save_checkpoint(self.folder, state.model, state.step, state.resume_facts(), **facts)
+            except SaveError as error:
+                yield self._warned(f"{error} {self.kept()}")
+                return False
+            self.saved_step = state.step
+            checkpoint.keep_newest(self.folder, self.config.train.keep_checkpoints)
+        yield Saved(step=self.last_step, checkpoint=checkpoint.checkpoint_name(state.step), reason=reason, epoch=epoch)
+        return True
+
+    def _stop(self, epoch: int) -> Iterator[Event]:
+        saved = yield from self._save("stopped", epoch)
+        if saved is not None:
+            stopped = f"Stopped after {self.state.step:,} steps, in epoch {epoch}."
+            how = (
+                "Resuming goes on from there." if saved and self.folder is not None else "It could not be saved there."
+            )
+            yield self.ended("stopped", f"{stopped} {self.kept()} {how if self.folder is not None else ''}".strip())
+
+    def _discard(self) -> Iterator[Event]:
+        if self.folder is not None:
+            checkpoint.remove_all(self.folder)
+        message = f"Stopped after {self.state.step:,} steps; its checkpoints were deleted, its log is kept."
+        yield self.ended("discarded", message)
+
+    def kept(self) -> str:
+        """What is on disk, as a sentence."""
+        if self.folder is None:
+            return "Nothing is saved, because no folder for checkpoints was given."
+        if self.saved_step is None:
+            return "No checkpoint has been saved."
+        earlier = self.state.step - self.saved_step
+        when = f", {earlier:,} step{'s' * (earlier > 1)} earlier" if earlier else ""
+        return f"The newest checkpoint is {checkpoint.checkpoint_name(self.saved_step)}{when}."
+
+    def _best(self) -> str:
+        state = self.state
+        if not math.isfinite(state.best_val_loss):
+            return ""
+        return f"The lowest validation loss was {state.best_val_loss:.3f}, after {state.best_step:,} steps."
+
+    def _last_reason(self) -> str:
+        """Why training is over, as a sentence; empty while it is not."""
+        state, patience = self.state, self.config.train.patience
+        if state.step >= state.total_steps:
+            return f"Finished after {state.step:,} steps, in epoch {(state.step - 1) // state.steps_per_epoch + 1}."
+        if patience is not None and state.evaluations_since_best >= patience:
+            return f"Ended early after {state.step:,} steps: {patience} evaluations without a better validation loss."
+        return ""
+
+    def _time(self, tokens: int, seconds: float) -> None:
+        self.steps_here += 1
+        if self.steps_here > WARM_UP_STEPS:
+            self.timed.append((tokens, seconds))
+
+    def _tokens_per_second(self) -> float:
+        seconds = sum(seconds for _, seconds in self.timed)
+        return sum(tokens for tokens, _ in self.timed) / seconds if seconds else math.nan
+
+    def _phase(self, phase: str) -> Phase:
+        return Phase(step=self.last_step, phase=phase)
+
+    def _warned(self, message: str) -> Warned:
+        return Warned(step=self.last_step, message=message)
+
+    def ended(self, reason: str, message: str) -> Ended:
+        return Ended(step=self.last_step, reason=reason, message=message)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    told = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        sign in told for sign in ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
+    )
+
+
+def _lower_this(config: RunConfig) -> str:
+    return (
+        f"There is not enough memory: lower batch_size (now {config.data.batch_size}), "
+        f"context_length (now {config.model.context_length}), emb_dim (now {config.model.emb_dim}) or "
+        f"n_layers (now {config.model.n_layers}); grad_accumulation makes up for a smaller batch."
+    )

@@ -1,0 +1,124 @@
+"""The process that trains one run: it wires the run's folder to ``train()`` and writes down what happens.
+
+Started by the launcher as ``python -m gptlab.worker RUN_FOLDER``; the command line calls ``work`` in its own process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from gptlab.events import Ended, Event, Phase, Warned
+from gptlab.launcher import inherited_or_taken_lock
+from gptlab.runs import Run
+
+
+class _Recorder:
+    """Appends events, and keeps those that a full disk refuses until they fit."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.waiting: list[Event] = []
+
+    def record(self, event: Event) -> None:
+        self.waiting.append(event)
+        while self.waiting:
+            try:
+                self.run.append(self.waiting[0])
+            except OSError as error:
+                _print(f"events.jsonl cannot be written: {error}")
+                return
+            self.waiting.pop(0)
+
+
+def facts(run: Run, requests: Callable[[], str | None]) -> Iterator[Event]:
+    """What happens while ``run`` is trained from where it stands, each fact as it happens.
+
+    Faults end the run as ``failed`` with a sentence; the traceback goes to stderr, which is ``worker.log``.
+    """
+    step = run.log().steps_completed
+    last = max(step - 1, 0)
+    try:
+        yield Phase(phase="loading", step=last)
+        from gptlab.corpus import open_corpus
+        from gptlab.training import train
+
+        config = run.config
+        parts = open_corpus(config.data.corpus).split_ids(config.data.train_ratio)
+        resumable = [kept for kept in run.checkpoints() if kept.resumable]
+        again = run.log().started is not None
+        for event in train(
+            config,
+            parts,
+            run=run.id,
+            checkpoints=run.path / "checkpoints",
+            resume_from=resumable[-1].path if resumable else None,
+            restarted=again,
+            requests=requests,
+        ):
+            last = event.step
+            yield event
+    except ValueError as error:
+        _print(traceback.format_exc())
+        yield Ended(reason="failed", message=str(error), step=last)
+    except Exception as error:
+        _print(traceback.format_exc())
+        yield Ended(reason="failed", message=f"{type(error).__name__}: {error}. worker.log tells more.", step=last)
+
+
+def work(run: Run, lock: int) -> Iterator[Event]:
+    """Train ``run``, holding ``lock``, and yield each event once it is written down. SIGTERM stops and keeps."""
+    os.register_at_fork(after_in_child=lambda: _close_quietly(lock))  # a loader process must not outlive us as holder
+    os.truncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    terminated = False
+
+    def on_terminate(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal terminated
+        terminated = True
+
+    def requests() -> str | None:
+        return "stop" if terminated else run.take_request()
+
+    before = signal.signal(signal.SIGTERM, on_terminate)
+    recorder = _Recorder(run)
+    try:
+        for event in facts(run, requests):
+            recorder.record(event)
+            yield event
+        if recorder.waiting:
+            recorder.record(Warned(message="The disk was full: some events were written late.", step=0))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print(text: str) -> None:
+    """Say it in worker.log, or not at all: that file is on the same disk, and a full one must not end the training."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _close_quietly(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
+def main() -> int:
+    """Train the run whose folder is the only argument, to its end. The exit code is 1 where it failed."""
+    run = Run(Path(sys.argv[1]))
+    lock = inherited_or_taken_lock(run)
+    os.set_inheritable(lock, False)
+    failed = False
+    for event in work(run, lock):
+        failed = isinstance(event, Ended) and event.reason == "failed"
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The answer of the playground: streamed while a thread writes it, then coloured, with what else it might have said."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.shared.decoding import in_words
+from pages.shared.generation import Generation, Prompt, alternative_pieces
+from pages.shared.look import escape, number
+from pages.shared.token_strip import Token, token_strip, tokens_of
+
+WHITESPACE = "playground.whitespace"
+ANSWER_HEIGHT = 300
+SHOWN_PROMPT = 400  # of its last tokens, in front of the answer
+SHOWN_DROPPED = 60  # tokens before the context that are still shown, struck out
+
+
+def prompt_tokens(prompt: Prompt, context_length: int | None) -> None:
+    """The prompt as the model reads it, token by token, and a sentence about what it cannot read."""
+    beyond = prompt.beyond(context_length)
+    st.caption(_about_prompt(prompt, context_length))
+    first = max(0, beyond - SHOWN_DROPPED)
+    tokens = tokens_of(prompt.ids[first:])
+    for token in tokens[: beyond - first]:
+        token |= {"mark": "removed", "plain": True, "title": "before the context: the model does not see it"}
+    token_strip(tokens, key="prompt-tokens", height=96, label="The prompt as tokens")
+
+
+def _about_prompt(prompt: Prompt, context_length: int | None) -> str:
+    if prompt.from_nothing:
+        return r"The prompt is empty: the model starts from \<|endoftext|\>, the mark that stands before every text."
+    n = len(prompt.ids)
+    said = f"{n:,} token{'' if n == 1 else 's'}"
+    beyond = prompt.beyond(context_length)
+    if prompt.cut_characters:
+        said = f"The first {prompt.cut_characters:,} characters are left out; the rest is {said}"
+    if beyond:
+        return (
+            f"{said}, more than this model's context of {context_length:,}: "
+            f"the first {beyond:,} {'is' if beyond == 1 else 'are'} dropped."
+        )
+    return f"{said}; this model reads at most {context_length:,} at once." if context_length else f"{said}."
+
+
+def answer(generation: Generation | None) -> None:
+    """The panel of the answer. While it is being written a fragment redraws it, and the page once it is complete."""
+    active = generation is not None and generation.active
+    if generation is not None and active:
+        generation.watch()
+    st.fragment(_panel, run_every=0.25 if active else None)(generation, active)
+
+
+def _panel(generation: Generation | None, was_active: bool) -> None:
+    if generation is not None:
+        generation.watch()
+        if was_active and not generation.active:
+            st.rerun()
+    st.caption(_status(generation))
+    show_whitespace = bool(st.session_state.get(WHITESPACE))
+    with st.container(border=True, height=ANSWER_HEIGHT, key="answer", autoscroll=was_active):
+        if generation is not None and generation.state == "failed":
+            st.error(escape(generation.fault), icon=":material/error:")
+        token_strip(
+            _tokens(generation) if generation else [],
+            key="answer-tokens",
+            label="The answer, each token tinted by its probability",
+            empty="The answer appears here.",
+            show_whitespace=show_whitespace,
+        )
+    legend, foot = st.columns([3, 2], vertical_alignment="center")
+    with legend:
+        token_strip([], key="answer-legend", legend=True, empty="", label="What the tints mean")
+    with foot, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+        st.toggle("White space", key=WHITESPACE, persist_state="session", help="Show spaces and line ends as · and ↵.")
+        with st.popover("Copy", icon=":material/content_copy:", disabled=_empty(generation)):
+            if generation is not None and not _empty(generation):
+                st.code(generation.text(), language=None, wrap_lines=True)
+
+
+def _empty(generation: Generation | None) -> bool:
+    return generation is None or generation.active or not generation.tokens
+
+
+def _tokens(generation: Generation) -> list[Token]:
+    """The prompt, faint, and the answer. What else was likely comes once the answer is complete."""
+    seen, written = generation.prompt.ids[-SHOWN_PROMPT:], list(generation.tokens)
+    chances = [*[None] * len(seen), *[token.probability for token in written]]
+    tokens = tokens_of([*seen, *(token.id for token in written)], chances, prompt=len(seen))
+    if not generation.active:
+        for token, others in zip(tokens[len(seen) :], alternative_pieces(written), strict=True):
+            token["alternatives"] = others
+    return tokens
+
+
+def _status(generation: Generation | None) -> str:
+    if generation is None:
+        return "Nothing written yet."
+    n, rate = len(generation.tokens), generation.tokens_per_second
+    speed = f" in {generation.seconds:.2f} s, {number(rate)} tokens a second" if rate else ""
+    written = f"{n:,} token{'' if n == 1 else 's'}{speed}"
+    by = f"{escape(generation.title)} · {in_words(generation.sampling)} · "
+    match generation.state:
+        case "loading":
+            return f"{by}opening the weights …"
+        case "writing":
+            return f"{by}{n:,} of {generation.sampling.max_new_tokens:,} tokens, {number(rate)} a second"
+        case "stopped":
+            return f"{by}stopped after {written}"
+        case "left":
+            return f"{by}{n:,} tokens, then the page was left"
+        case "failed":
+            return f"{by}broken off after {n:,} tokens"
+    ended = n < generation.sampling.max_new_tokens
+    return f"{by}{written}" + (r", ended by \<|endoftext|\>" if ended else "")

@@ -1,0 +1,154 @@
+"""An answer that a thread writes while a page looks on. Plain Python: no Streamlit, nothing shared but the weights."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gptlab.config import SamplingConfig
+
+if TYPE_CHECKING:
+    from gptlab.model import GPTModel
+    from gptlab.sampling import GeneratedToken
+
+PATIENCE = 10.0  # seconds that a thread writes on while no page looks: then the page was left
+SMALL_MODEL = 40_000_000  # parameters: below, a second core costs more waiting than it saves work
+LONGEST_PROMPT = 100_000  # characters; far more than any model here can read
+
+State = Literal["loading", "writing", "done", "stopped", "left", "failed"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is given: token ids, and how many of the first of them do not fit into its context."""
+
+    ids: tuple[int, ...]
+    from_nothing: bool = False
+    cut_characters: int = 0
+
+    def beyond(self, context_length: int | None) -> int:
+        """Tokens at the beginning that the model does not see."""
+        return max(0, len(self.ids) - context_length) if context_length else 0
+
+
+def read_prompt(text: str) -> Prompt:
+    """The tokens of ``text``, of its end where it is huge; <|endoftext|>, where every text begins, if it is empty."""
+    from gptlab.tokenizer import END_OF_TEXT, get_tokenizer
+
+    read = text[-LONGEST_PROMPT:]
+    ids = get_tokenizer().encode(read or END_OF_TEXT, allowed_special={END_OF_TEXT}, disallowed_special=())
+    return Prompt(tuple(ids), from_nothing=not text, cut_characters=len(text) - len(read))
+
+
+class Generation:
+    """One answer, from the prompt on. ``open_model`` is called in the thread, so that loading can be watched too.
+
+    The thread ends when the answer is complete, after ``stop()``, or when nobody has called ``watch()`` for
+    ``patience`` seconds. ``tokens`` only grows; ``state`` and ``fault`` say how it stands. ``sparing``: use one core
+    only, because something trains on the others; threads that wait for each other's turn would slow both to a crawl.
+    """
+
+    def __init__(
+        self,
+        open_model: Callable[[], GPTModel],
+        prompt: Prompt,
+        sampling: SamplingConfig,
+        *,
+        title: str = "",
+        sparing: bool = False,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.prompt, self.sampling, self.title, self._sparing = prompt, sampling, title, sparing
+        self.tokens: list[GeneratedToken] = []
+        self.state: State = "loading"
+        self.fault = ""
+        self.first_at = self.last_at = 0.0
+        self._open_model, self._patience = open_model, patience
+        self._stop, self._ended = threading.Event(), threading.Event()
+        self._watched = time.monotonic()
+        self._thread = threading.Thread(target=self._write, name="playground", daemon=True)
+
+    def start(self) -> Generation:
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Ask the thread to end after the token that it is at."""
+        self._stop.set()
+
+    def watch(self) -> None:
+        """Say that somebody is still looking."""
+        self._watched = time.monotonic()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end, at most ``seconds``. True: it has ended."""
+        return self._ended.wait(seconds)
+
+    @property
+    def active(self) -> bool:
+        return not self._ended.is_set()
+
+    @property
+    def seconds(self) -> float:
+        """From the moment the model was ready to the newest token."""
+        return max(0.0, self.last_at - self.first_at)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        return len(self.tokens) / self.seconds if self.tokens and self.seconds > 0 else None
+
+    def text(self) -> str:
+        """Prompt and answer as one text."""
+        from gptlab.tokenizer import END_OF_TEXT, token_ids_to_text
+
+        text = token_ids_to_text([*self.prompt.ids, *(token.id for token in list(self.tokens))])
+        return text.removeprefix(END_OF_TEXT) if self.prompt.from_nothing else text
+
+    def _write(self) -> None:
+        outcome: State = "failed"
+        try:
+            outcome = self._outcome()
+        except ValueError as error:
+            self.fault = str(error)
+        except Exception as error:
+            memory = "out of memory" in str(error).lower() or isinstance(error, MemoryError)
+            reason = "there is not enough memory for this model" if memory else f"{type(error).__name__}: {error}"
+            self.fault = f"The answer broke off: {reason}."
+        finally:
+            self.state = outcome
+            del self._open_model  # a cached model may leave as soon as nobody writes with it
+            self._ended.set()
+
+    def _outcome(self) -> State:
+        import torch
+
+        from gptlab.device import available_cores
+        from gptlab.sampling import generate_steps
+
+        model = self._open_model()
+        torch.set_num_threads(1 if self._sparing or model.n_parameters < SMALL_MODEL else available_cores())
+        self.first_at = self.last_at = time.monotonic()
+        self.state = "writing"
+        steps = generate_steps(model, self.prompt.ids, self.sampling)
+        while not self._stop.is_set():
+            if time.monotonic() - self._watched > self._patience:
+                return "left"
+            token = next(steps, None)
+            if token is None:
+                return "done"
+            self.tokens.append(token)
+            self.last_at = time.monotonic()
+        return "stopped"
+
+
+def alternative_pieces(tokens: Sequence[GeneratedToken]) -> list[list[list[object]]]:
+    """For each token its likeliest alternatives as ``[[text, probability], ...]``."""
+    from gptlab.tokenizer import token_pieces
+
+    return [
+        [[piece, p] for piece, (_, p) in zip(token_pieces([i for i, _ in t.alternatives]), t.alternatives, strict=True)]
+        for t in tokens
+    ]

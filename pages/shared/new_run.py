@@ -1,0 +1,149 @@
+"""Before a run: what the draft amounts to, what speaks against it, and Start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from gptlab.config import RunConfig
+from gptlab.device import pick_device
+from gptlab.estimate import predicted_seconds
+from gptlab.metrics import Extent
+from gptlab.parsing import parse_config
+from gptlab.preflight import Preflight, check
+from gptlab.runs import RunStore, live_runs
+from pages.shared.draft import read_draft
+from pages.shared.look import duration, escape, number, size
+from pages.shared.run_picker import run_label, show_in_url
+from pages.shared.starting import seen_live, start_once
+from pages.shared.status_card import Standing, status_card
+from pages.shared.store import kept, store
+
+_STARTED = "started"  # the run that this session has just started, until the page shows it
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known before the start. ``ready`` is None where the text cannot even be opened."""
+
+    ready: Preflight | None
+    faults: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    device: str = "–"
+
+
+@st.cache_resource(ttl=20, max_entries=4, show_spinner="Checking text, disk and device …")
+def _checked(config_json: str, root: str) -> Checked:
+    config = parse_config(config_json)
+    try:
+        ready = check(config, RunStore(root), download=False)
+    except (ValueError, OSError) as error:
+        return Checked(None, tuple(str(error).splitlines()))
+    try:
+        device = str(pick_device(config.train.device))
+    except ValueError:
+        device = "–"  # a fault says so
+    return Checked(ready, ready.faults, ready.warnings, device)
+
+
+def new_run() -> tuple[Extent, RunConfig]:
+    """Show the draft and Start. Returns how far the run would go, for the axes that wait below."""
+    if begun := st.session_state.pop(_STARTED, None):
+        show_in_url(begun)
+        st.rerun()
+    draft = read_draft()
+    config = draft.config
+    checked = _checked(config.to_json(), str(store().root))
+    busy = _busy(checked.device)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="player"):
+        name = st.text_input(
+            "Name",
+            value=draft.name,
+            max_chars=120,
+            placeholder="Name of the run (optional)",
+            label_visibility="collapsed",
+            key="new-name",
+            width=320,
+        )
+        agreed = not busy or st.checkbox("Start beside it all the same", key=f"agreed/{','.join(busy)}")
+        why = (
+            "Not possible as it stands: see below."
+            if checked.faults
+            else ""
+            if agreed
+            else "Another run trains: agree first."
+        )
+        # The key names the runs that this page has seen: a press that comes after another start counts for nothing.
+        pressed = st.button(
+            "Start",
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=bool(why),
+            help=why or None,
+            key=f"start/{','.join(seen_live(store()))}",
+        )
+    if pressed:
+        _start(config, name, seen_live(store()))
+    for said in busy.values():
+        st.warning(f"{said} Two runs share the device: each will be slower.", icon=":material/hourglass_top:")
+    for fault in checked.faults:
+        st.error(escape(fault), icon=":material/block:")
+    if checked.faults:
+        with st.container(horizontal=True):
+            st.page_link("pages/corpus.py", label="Choose another text", icon=":material/menu_book:")
+            st.page_link("pages/hyperparameters.py", label="Change the settings", icon=":material/tune:")
+    for warning in checked.warnings:
+        st.warning(escape(warning), icon=":material/warning:")
+    status_card(_standing(config, draft.preset, checked), key="status")
+    if checked.ready is None:
+        return Extent(), config
+    expected = checked.ready.estimate
+    tokens = config.data.batch_size * config.model.context_length * config.optim.grad_accumulation
+    return Extent(expected.total_steps, expected.steps_per_epoch, tokens), config
+
+
+def _start(config: RunConfig, name: str, seen: tuple[str, ...]) -> None:
+    try:
+        with st.spinner("Starting …"):
+            started = start_once(store(), config, name=name, seen=seen)
+            st.session_state[_STARTED] = started.run.id  # a second press may end this script before the next line
+    except (ValueError, OSError) as error:
+        st.error(escape(str(error)), icon=":material/error:")
+        return
+    st.rerun()
+
+
+def _busy(device: str) -> dict[str, str]:
+    """The runs that train on the device that this one would use (or do not say yet where they do)."""
+    found = {}
+    for run in live_runs(store()):
+        where = kept(run).log().device
+        if where in (None, device):
+            found[run.id] = escape(run_label(run)) + (f" on {where}." if where else ".")
+    return found
+
+
+def _standing(config: RunConfig, preset: str, checked: Checked) -> Standing:
+    model, data, ready = config.model, config.data, checked.ready
+    if ready is None:
+        return Standing("Not ready", "bad", f"from the preset {preset}")
+    expected = ready.estimate
+    seconds = predicted_seconds(config, ready.n_train_tokens, ready.n_val_tokens)
+    corpus = ready.corpus.name if len(ready.corpus.name) <= 60 else ready.corpus.name[:59] + "…"
+    shape = f"{model.n_layers} layers, width {model.emb_dim}, {model.n_heads} heads"
+    automatic = "chosen automatically" if config.train.device == "auto" else ""
+    facts = (
+        ("Parameters", number(expected.n_parameters), shape),
+        ("Epochs", number(config.train.num_epochs), f"{number(expected.total_steps)} steps"),
+        ("Batch", f"{data.batch_size} × {model.context_length}", "windows × tokens"),
+        ("Learning rate", f"{config.optim.learning_rate:g}", config.optim.schedule),
+        ("Device", checked.device, automatic),
+        ("Memory", size(expected.memory_bytes), "estimated"),
+        ("Disk", size(expected.disk_bytes), "for its checkpoints"),
+        ("Time", duration(seconds), "predicted" if seconds else "not measured yet"),
+    )
+    line = f"{preset} on {corpus}"
+    if checked.faults:
+        return Standing("Not ready", "bad", line, done=0.0, facts=facts)
+    return Standing("Ready", "good", line, done=0.0, facts=facts)

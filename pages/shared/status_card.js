@@ -1,0 +1,67 @@
+// How something stands: a chip, a line, a bar, figures. Updated in place, text through textContent only.
+
+const state = new WeakMap();
+
+const element = (tag, className, text) => {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+};
+
+const say = (node, text) => {
+  if (node.textContent !== text) node.textContent = text;
+};
+
+function build(root) {
+  const host = element("div", "sc");
+  const head = element("div", "sc-head");
+  const chip = element("span", "sc-chip");
+  chip.setAttribute("role", "status");
+  const line = element("span", "sc-line");
+  const said = element("span", "sc-said");
+  said.setAttribute("aria-live", "polite");
+  head.append(chip, line, said);
+  const bar = element("div", "sc-bar");
+  bar.setAttribute("role", "progressbar");
+  bar.setAttribute("aria-valuemin", "0");
+  bar.setAttribute("aria-valuemax", "100");
+  bar.setAttribute("aria-label", "Training progress");
+  const fill = element("div", "sc-fill");
+  bar.append(fill);
+  const facts = element("dl", "sc-facts");
+  host.append(head, bar, facts);
+  root.append(host);
+  return { host, chip, line, said, bar, fill, facts };
+}
+
+export default function (component) {
+  const { data, parentElement } = component;
+  let kept = state.get(parentElement);
+  if (!kept || !kept.host.isConnected) {
+    kept = build(parentElement);
+    state.set(parentElement, kept);
+  }
+  kept.chip.className = "sc-chip " + data.tone;
+  say(kept.chip, data.chip);
+  say(kept.line, data.line);
+  say(kept.said, data.said);
+  kept.bar.hidden = data.done === null;
+  if (data.done !== null) {
+    kept.fill.style.width = 100 * data.done + "%";
+    kept.bar.setAttribute("aria-valuenow", String(Math.round(100 * data.done)));
+  }
+  data.facts.forEach(([name, value, note], place) => {
+    let fact = kept.facts.children[place];
+    if (!fact) {
+      fact = element("div");
+      fact.append(element("dt"), element("dd"), element("small"));
+      kept.facts.append(fact);
+    }
+    say(fact.children[0], name);
+    say(fact.children[1], value);
+    say(fact.children[2], note ?? "");
+  });
+  while (kept.facts.children.length > data.facts.length) kept.facts.lastChild.remove();
+  return () => state.delete(parentElement);
+}

@@ -1,0 +1,49 @@
+// A table whose long texts wrap and whose rows can be chosen. Text through textContent only.
+
+const kept = new WeakMap();
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  let host = kept.get(parentElement);
+  if (!host || !host.isConnected) {
+    host = document.createElement("div");
+    host.className = "tt";
+    parentElement.append(host);
+    kept.set(parentElement, host);
+  }
+  const table = document.createElement("table");
+  table.setAttribute("aria-label", data.label);
+  const head = table.createTHead().insertRow();
+  for (const column of data.columns) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = column.name;
+    if (column.kind) cell.className = column.kind === "number" ? "number" : "";
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  data.rows.forEach((row, index) => {
+    const line = body.insertRow();
+    line.className = index === data.chosen ? "chosen" : "";
+    row.forEach((text, place) => {
+      const cell = line.insertCell();
+      cell.className = [data.columns[place].kind ?? "", place === 0 ? "first" : ""].join(" ").trim();
+      cell.dataset.name = data.columns[place].name;
+      if (place !== 0) {
+        cell.textContent = text;
+        return;
+      }
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = text;
+      if (index === data.chosen) button.setAttribute("aria-current", "true");
+      button.addEventListener("click", () => setTriggerValue("chosen", index));
+      cell.append(button);
+    });
+  });
+  const focused = host.getRootNode().activeElement;
+  const place = focused ? [...host.querySelectorAll("button")].indexOf(focused) : -1;
+  host.replaceChildren(table);
+  if (place >= 0) host.querySelectorAll("button")[place]?.focus();
+  return () => kept.delete(parentElement);
+}

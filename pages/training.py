@@ -1,0 +1,69 @@
+"""Training: how is it going?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from gptlab import launcher
+from gptlab.runs import Run
+from pages.shared.epoch_samples import epoch_samples
+from pages.shared.look import escape, page_header
+from pages.shared.loss_panel import loss_panel
+from pages.shared.new_run import new_run
+from pages.shared.player import controls, how_it_ended
+from pages.shared.run_picker import pick_run
+from pages.shared.run_status import config_of, run_extent, standing, unanswered
+from pages.shared.status_card import status_card
+from pages.shared.store import store
+
+FEED_HEIGHT = 704
+
+
+def main() -> None:
+    page_header("Training", "How is it going?")
+    run = pick_run(store(), new="New run with the current settings")
+    if run is None:
+        extent, config = new_run()
+        charts, samples = st.columns([5, 3], gap="medium")
+        with charts:
+            loss_panel(None, None, extent, config)
+        with samples:
+            epoch_samples(None, height=FEED_HEIGHT)
+        return
+    status = run.status()
+    controls(run, status)
+    live = status in ("running", "paused")
+    st.fragment(watch, run_every=1 if live else None)(run, status)
+
+
+def watch(run: Run, status: str) -> None:
+    """Everything that changes while the run trains, drawn again every second until it ends."""
+    now = run.status()
+    if now != status:
+        st.rerun()
+    log, config = run.log(), config_of(run)
+    status_card(standing(run, log, status, config), key="status")
+    if unanswered(run, log):
+        offer_force(run)
+    how_it_ended(run, status)
+    for warning in log.warnings[-3:]:
+        st.warning(escape(warning.message), icon=":material/warning:")
+    charts, samples = st.columns([5, 3], gap="medium")
+    with charts:
+        loss_panel(run, log, run_extent(run, log, config), config)
+    with samples:
+        epoch_samples(log, height=FEED_HEIGHT)
+
+
+def offer_force(run: Run) -> None:
+    st.warning(
+        "The worker has not answered yet. It may be in a long step; forcing it loses what was not saved.",
+        icon=":material/hourglass_bottom:",
+    )
+    if st.button("Force stop", icon=":material/bolt:"):
+        gone = launcher.force_stop(run)
+        if not gone:
+            st.error("It could not be ended: end the process by hand.")
+
+
+main()

@@ -1,0 +1,87 @@
+"""The benchmarks measure the same thing on both sides, and say it in a table. Nothing is timed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import plain
+from bench.report import Row, table, write
+from bench.timing import Times, interleaved, ratio
+from gptlab.config import ModelConfig, SamplingConfig
+from gptlab.loss import calc_loss_batch
+from gptlab.model import GPTModel
+from gptlab.sampling import generate
+from tests.small_models import some_ids
+
+SHAPE = plain.Shape(vocab_size=61, context_length=16, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
+
+
+def the_same_model() -> tuple[plain.PlainGPT, GPTModel]:
+    """Both ways to write it, with the same weights."""
+    theirs = plain.PlainGPT(SHAPE)
+    ours = GPTModel(ModelConfig(**vars(SHAPE)))
+    with torch.no_grad():
+        ours.tok_emb.weight.copy_(theirs.tokens.weight)
+        ours.pos_emb.weight.copy_(theirs.positions.weight)
+        ours.out_head.weight.copy_(theirs.head.weight)
+        for mine, block in zip(ours.trf_blocks, theirs.blocks, strict=True):
+            for a, b in (
+                (mine.att.W_query, block.attention.query),
+                (mine.att.W_key, block.attention.key),
+                (mine.att.W_value, block.attention.value),
+                (mine.att.out_proj, block.attention.out),
+                (mine.ff.layers[0], block.feed_forward[0]),
+                (mine.ff.layers[2], block.feed_forward[2]),
+            ):
+                a.load_state_dict(b.state_dict())
+    return theirs, ours
+
+
+def test_the_straightforward_way_is_the_same_model() -> None:
+    theirs, ours = the_same_model()
+    ids = some_ids(2 * 17).view(2, 17)
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    assert plain.loss_of(theirs, inputs, targets).item() == pytest.approx(
+        calc_loss_batch(inputs, targets, ours, "cpu").item(), rel=1e-5
+    )
+    written = plain.greedy(theirs, some_ids(3)[None], 20)[0, 3:].tolist()
+    assert written == list(generate(ours, some_ids(3), SamplingConfig(max_new_tokens=20)))
+
+
+def test_the_straightforward_run_learns_and_logs_every_fifth_step() -> None:
+    log = plain.reference_run(SHAPE, some_ids(100).repeat(2), some_ids(60, seed=1), some_ids(3)[None], epochs=3)
+    assert [step for step, *_ in log] == [0, 5, 10, 15]
+    assert log[-1][1] < log[0][1]
+
+
+def test_contestants_take_turns_and_the_first_rounds_do_not_count() -> None:
+    order: list[str] = []
+    times = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warm_up=2)
+    assert order == ["a", "b"] * 5
+    assert len(times["a"].seconds) == len(times["b"].seconds) == 3
+
+
+def test_a_ratio_is_the_median_of_the_rounds() -> None:
+    assert ratio(Times((2.0, 30.0, 8.0)), Times((1.0, 10.0, 2.0))) == 3.0
+    assert str(Times((0.5, 0.25, 2.0))) == "500 ms (250 ms to 2.00 s)"
+
+
+def test_the_table_tells_what_was_reached_and_goes_in_front_of_older_ones(tmp_path: Path) -> None:
+    rows = [
+        Row("a step", 4.5, 4.0, "0.6 s", "plain: 2.7 s"),
+        Row("memory", 3.7, 3.6, "resident", "", at_most=True, unit="GB"),
+    ]
+    text = table(rows, note="A quiet machine.")
+    assert "| a step | 4.50 x | at least 4 | yes | 0.6 s | plain: 2.7 s |" in text
+    assert "| memory | 3.70 GB | at most 3.6 | no |" in text
+    assert "A quiet machine." in text
+    assert f"torch {torch.__version__.split('+')[0]}" in text
+
+    path = tmp_path / "measurements.md"
+    path.write_text("# Measurements\n\nProse.\n\n## Tables\n\nolder\n", encoding="utf-8")
+    write(text, path)
+    written = path.read_text(encoding="utf-8")
+    assert written.index("Prose.") < written.index("a step") < written.index("older")

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gptlab import device
+from gptlab.device import available_devices, pick_device, resolve_precision
+
+
+def test_the_cpu_is_always_there_and_comes_last() -> None:
+    last = available_devices()[-1]
+    assert last.name == "cpu"
+    assert "core" in last.label
+    assert last.memory_bytes is None or last.memory_bytes > 1e8
+
+
+def test_a_device_that_is_not_here_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match=r"There is no device 'cuda:99' on this machine: use auto or .*cpu"):
+        pick_device("cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("present", "chosen"), [(["cuda:0", "mps", "cpu"], "cuda:0"), (["mps", "cpu"], "mps"), (["cpu"], "cpu")]
+)
+def test_the_automatic_choice_is_cuda_then_mps_then_cpu(
+    monkeypatch: pytest.MonkeyPatch, present: list[str], chosen: str
+) -> None:
+    monkeypatch.setattr(device, "available_devices", lambda: [device.DeviceInfo(name, name) for name in present])
+    assert pick_device() == torch.device(chosen)
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_cuda_means_the_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "available_devices", lambda: [device.DeviceInfo("cuda:0", "a GPU")])
+    assert pick_device("cuda") == torch.device("cuda:0")
+
+
+def test_automatic_precision_is_fp32() -> None:
+    cpu = torch.device("cpu")
+    assert [resolve_precision(name, cpu) for name in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
+    assert resolve_precision("auto", torch.device("mps")) == "fp32"
+    with pytest.raises(ValueError, match="no precision 'fp8'"):
+        resolve_precision("fp8", cpu)

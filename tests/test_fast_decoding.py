@@ -1,0 +1,123 @@
+"""Decoding from prepared weights against the textbook model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gptlab.config import SamplingConfig
+from gptlab.fast.decoding import Reader, check_weights, weights_of
+from gptlab.fast.precision import onednn_products
+from gptlab.model import GPTModel
+from gptlab.sampling import generate, generate_batch, generate_steps
+from gptlab.tokenizer import END_OF_TEXT_ID
+from tests.small_models import small_model, some_ids
+
+
+def trained_like(**changes: object) -> GPTModel:
+    """A small model whose logits spread as those of a trained one."""
+    here = small_model(seed=2, emb_dim=48, n_heads=4, context_length=24, **changes)
+    with torch.no_grad():
+        here.out_head.weight.mul_(4)
+    return here
+
+
+@pytest.mark.parametrize("changes", [{}, {"qkv_bias": True}, {"tie_weights": True}])
+@pytest.mark.parametrize(("weights", "tolerance"), [("fp32", 1e-5), ("bf16", 0.02), ("int8", 0.05)])
+def test_logits_are_those_of_the_model(weights: str, tolerance: float, changes: dict) -> None:
+    here = trained_like(**changes)
+    ids = some_ids(24)[None]
+    reader = Reader(here, check_weights(weights, here), batch_size=1, length=24)
+    with torch.inference_mode():
+        right = here(ids)[0]
+        for begin, end in ((0, 5), (5, 6), (6, 7), (7, 20), (20, 21)):  # a prompt, single tokens, several at once
+            logits = reader.read(ids[:, begin:end])
+            assert float((logits[0] - right[end - 1]).norm() / right[end - 1].norm()) < tolerance
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "int8"])
+def test_texts_of_different_lengths_are_read_side_by_side(weights: str) -> None:
+    here = trained_like()
+    texts = [some_ids(9, seed=1), some_ids(3, seed=2), some_ids(6, seed=3)]
+    longest = max(map(len, texts))
+    start = torch.tensor([longest - len(text) for text in texts])
+    ids = torch.stack([torch.cat([torch.zeros(longest - len(text), dtype=torch.long), text]) for text in texts])
+    kind = check_weights(weights, here)
+    together = Reader(here, kind, batch_size=3, length=24)
+    with torch.inference_mode():
+        logits = [together.read(ids, start), together.read(torch.tensor([[7], [8], [9]]), start)]
+        for number, text in enumerate(texts):
+            alone = Reader(here, kind, batch_size=1, length=24)
+            right = [alone.read(text[None]), alone.read(torch.tensor([[7 + number]]))]
+            for a, b in zip(logits, right, strict=True):
+                assert float((a[number] - b[0]).norm() / b.norm()) < 0.02
+
+
+def test_prepared_weights_are_kept_until_the_model_changes() -> None:
+    here = trained_like()
+    first = weights_of(here, "bf16")
+    assert weights_of(here, "bf16") is first
+    with torch.no_grad():
+        here.out_head.weight.mul_(2)
+    assert weights_of(here, "bf16") is not first
+
+
+def test_unknown_weights_are_refused_with_those_that_exist() -> None:
+    with pytest.raises(ValueError, match=r"no weights 'fp8'.*fp32, bf16, int8"):
+        check_weights("fp8", trained_like())
+
+
+@pytest.mark.parametrize("sampling", [SamplingConfig(max_new_tokens=40), SamplingConfig(temperature=1.0, seed=3)])
+def test_several_prompts_continue_as_each_alone_also_past_the_context(sampling: SamplingConfig) -> None:
+    here = trained_like()
+    prompts = [some_ids(9, seed=1), some_ids(2, seed=2).tolist(), some_ids(30, seed=3)[None]]
+    together = list(generate_batch(here, prompts, sampling))
+    assert len(together) == sampling.max_new_tokens
+    for number, prompt in enumerate(prompts):
+        alone = list(generate(here, prompt, sampling))
+        assert [tokens[number].id for tokens in together if tokens[number] is not None] == alone
+
+
+@pytest.mark.parametrize("weights", ["bf16", "int8"])
+def test_rounded_weights_write_nearly_what_fp32_writes(weights: str) -> None:
+    here = trained_like()
+    greedy = SamplingConfig(max_new_tokens=12)
+    right = list(generate_steps(here, some_ids(4), greedy))
+    rounded = list(generate_steps(here, some_ids(4), greedy, weights=weights))
+    for a, b in zip(right, rounded, strict=True):
+        margin = a.alternatives[0][1] - a.alternatives[1][1]
+        assert a.probability == pytest.approx(b.probability, abs=0.05)
+        if a.id != b.id:
+            assert margin < 0.1  # a near-tie: from here on the texts differ
+            break
+
+
+def test_a_text_that_has_ended_waits_for_the_others() -> None:
+    here = small_model(vocab_size=50257, emb_dim=8, n_heads=2, n_layers=1)
+    with torch.no_grad():
+        here.tok_emb.weight.zero_()
+        here.pos_emb.weight.zero_()
+        here.final_norm.scale.zero_()
+        here.final_norm.shift.fill_(1.0)
+        here.out_head.weight.zero_()
+        here.out_head.weight[END_OF_TEXT_ID] = 0.1
+    assert [[t and t.id for t in tokens] for tokens in generate_batch(here, [[1], [2, 3]])] == [[END_OF_TEXT_ID] * 2]
+    drawn = SamplingConfig(max_new_tokens=4, stop_at_end=False)
+    assert len(list(generate_batch(here, [[1], [2, 3]], drawn))) == 4
+
+
+def test_no_prompt_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="no prompt"):
+        generate_batch(trained_like(), [])
+
+
+def test_answers_that_overlap_leave_the_arithmetic_as_it_was() -> None:
+    settings = torch.backends.mkldnn.matmul
+    before = settings.fp32_precision
+    first, second = onednn_products(), onednn_products()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # the one that came first leaves first
+    assert settings.fp32_precision == "bf16"
+    second.__exit__(None, None, None)
+    assert settings.fp32_precision == before

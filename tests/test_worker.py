@@ -1,0 +1,61 @@
+"""The worker's own wiring: what it does when not even its log can be written."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from gptlab import worker
+from gptlab.config import PRESETS
+from gptlab.events import Event, Phase
+from gptlab.launcher import take_lock
+from gptlab.runs import Run, RunStore
+
+
+class FullDisk:
+    """Standard error as it is when worker.log is on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def run() -> Run:
+    return RunStore().create(PRESETS["tiny"])
+
+
+def test_a_disk_too_full_for_the_log_does_not_end_the_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def facts(run: Run, requests: object) -> Iterator[Event]:
+        for step in range(3):
+            yield Phase(phase="training", step=step)
+
+    written: list[Event] = []
+
+    def append(run: Run, event: Event) -> None:
+        if isinstance(event, Phase) and event.step < 2 and len(tries) < 2:
+            tries.append(event)
+            raise OSError(28, "No space left on device")
+        written.append(event)
+
+    tries: list[Event] = []
+    monkeypatch.setattr(worker, "facts", facts)
+    monkeypatch.setattr(Run, "append", append)
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    lock = take_lock(run)
+    seen = list(worker.work(run, lock))
+    os.close(lock)
+    assert len(seen) == 3
+    assert written == seen  # late, but all of them, in their order
+
+
+def test_a_fault_on_a_full_disk_still_ends_with_its_reason(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run.path / "config.json").unlink()
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    ended = list(worker.facts(run, lambda: None))[-1]
+    assert "config.json" in getattr(ended, "message", "")
