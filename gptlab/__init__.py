@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gptlab.dataset import GPTDataset, create_dataloader
     from gptlab.device import available_devices, pick_device
     from gptlab.interop import load_reference_state_dict
-    from gptlab.loss import calc_loss_batch, calc_loss_loader, evaluate_model
+    from gptlab.loss import calc_loss_batch, calc_loss_loader, evaluate_model, token_losses
     from gptlab.model import GPTModel
     from gptlab.runs import RunStore
     from gptlab.sampling import generate
@@ -44,6 +44,7 @@ _HOMES = {
     "calc_loss_batch": "loss",
     "calc_loss_loader": "loss",
     "evaluate_model": "loss",
+    "token_losses": "loss",
     "train": "training",
     "generate": "sampling",
     "available_devices": "device",
@@ -74,6 +75,7 @@ __all__ = [
     "pick_device",
     "text_to_token_ids",
     "token_ids_to_text",
+    "token_losses",
     "train",
 ]
 

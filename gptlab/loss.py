@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model import evaluating
+from gptlab.model import GPTModel, evaluating
 
 NAN = float("nan")
 
@@ -23,6 +23,22 @@ def calc_loss_batch(inputs: Tensor, targets: Tensor, model: nn.Module, device: t
     inputs, targets = inputs.to(device), targets.to(device)
     logits = model(inputs)  # [B, T, V]
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+def token_losses(model: GPTModel, ids: Tensor) -> Tensor:
+    """The surprise at each token but the first: cross-entropy in nats, fp32 on the CPU.
+
+    ``ids`` [T] or [B, T], T from 2 to ``context_length + 1`` -> [T - 1] or [B, T - 1]; their mean is the loss of that
+    window. No gradients, dropout off; the model's mode is as before afterwards. ValueError: T is outside that range.
+    """
+    T, longest = ids.shape[-1], model.config.context_length + 1
+    if not 2 <= T <= longest:
+        raise ValueError(f"A passage of {T:,} tokens cannot be scored: give 2 to {longest:,}, context_length and one.")
+    rows = torch.atleast_2d(ids).to(model.tok_emb.weight.device)
+    with evaluating(model), torch.inference_mode():
+        logits = model(rows[:, :-1]).float()  # [B, T - 1, V]
+        losses = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
+    return losses.view(*ids.shape[:-1], T - 1).cpu()
 
 
 BatchLoss = Callable[[Tensor, Tensor], float]

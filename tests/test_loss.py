@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gptlab.dataset import create_dataloader
-from gptlab.loss import calc_loss_batch, calc_loss_loader, evaluate_model
+from gptlab.loss import calc_loss_batch, calc_loss_loader, evaluate_model, token_losses
 from tests.small_models import VOCABULARY, small_model, some_ids
 
 
@@ -92,3 +92,19 @@ def test_evaluation_with_torchs_own_shuffling_loader_leaves_the_random_stream_al
     before = torch.get_rng_state()
     calc_loss_loader(plain, small_model(), "cpu")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_surprises_of_a_window_average_to_its_loss_one_window_or_several() -> None:
+    model, windows = small_model().train(), some_ids(2 * 9).view(2, 9)
+    losses = token_losses(model, windows)
+    assert losses.shape == (2, 8)
+    assert model.training
+    whole = calc_loss_loader([(windows[:, :-1], windows[:, 1:])], model, "cpu")
+    assert losses.mean().item() == pytest.approx(whole, rel=1e-6)
+    torch.testing.assert_close(token_losses(model, windows[1]), losses[1])
+
+
+@pytest.mark.parametrize("length", [0, 1, 18])
+def test_a_passage_too_short_or_too_long_to_score_is_refused_with_its_length(length: int) -> None:
+    with pytest.raises(ValueError, match=f"{length} tokens.*2 to 17"):
+        token_losses(small_model(), some_ids(length))

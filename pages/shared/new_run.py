@@ -15,12 +15,10 @@ from gptlab.preflight import Preflight, check
 from gptlab.runs import RunStore, live_runs
 from pages.shared.draft import read_draft
 from pages.shared.look import duration, escape, number, size
-from pages.shared.run_picker import run_label, show_in_url
+from pages.shared.run_picker import just_started, remember_start, run_label
 from pages.shared.starting import seen_live, start_once
 from pages.shared.status_card import Standing, status_card
 from pages.shared.store import kept, store
-
-_STARTED = "started"  # the run that this session has just started, until the page shows it
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,8 @@ def _checked(config_json: str, root: str) -> Checked:
 
 def new_run() -> tuple[Extent, RunConfig]:
     """Show the draft and Start. Returns how far the run would go, for the axes that wait below."""
-    if begun := st.session_state.pop(_STARTED, None):
-        show_in_url(begun)
+    if (begun := just_started()) and st.query_params.get("run") != begun:
+        st.query_params["run"] = begun
         st.rerun()
     draft = read_draft()
     config = draft.config
@@ -107,7 +105,7 @@ def _start(config: RunConfig, name: str, seen: tuple[str, ...]) -> None:
     try:
         with st.spinner("Starting …"):
             started = start_once(store(), config, name=name, seen=seen)
-            st.session_state[_STARTED] = started.run.id  # a second press may end this script before the next line
+            remember_start(started.run.id)  # a second press may end this script before the next line
     except (ValueError, OSError) as error:
         st.error(escape(str(error)), icon=":material/error:")
         return

@@ -11,6 +11,8 @@ from pages.shared.look import escape
 from pages.shared.store import kept
 
 NEW = "new"
+SETTLING = 5.0  # seconds in which the second press of a double click still arrives, from the address before the start
+_BEGUN = "begun"  # the run that this session started last, and when
 
 
 def run_label(run: Run) -> str:
@@ -24,7 +26,19 @@ def run_label(run: Run) -> str:
 
 def show_in_url(run_id: str) -> None:
     """From the next rerun on this page shows that run."""
+    st.session_state.pop(_BEGUN, None)
     st.query_params["run"] = run_id
+
+
+def remember_start(run_id: str) -> None:
+    """This session has just started that run: for a moment the page for a new one leads there."""
+    st.session_state[_BEGUN] = run_id, time.monotonic()
+
+
+def just_started() -> str | None:
+    """The run that this session started a moment ago, whatever address a second press brought along."""
+    run_id, when = st.session_state.get(_BEGUN, (None, 0.0))
+    return run_id if time.monotonic() - when < SETTLING else None
 
 
 def pick_run(store: RunStore, *, key: str = "run", label: str = "Run", new: str | None = None) -> Run | None:
@@ -89,4 +103,4 @@ def no_run_yet() -> None:
 def _follow(key: str) -> None:
     chosen = st.session_state.get(key)
     if chosen:
-        st.query_params["run"] = chosen
+        show_in_url(chosen)
