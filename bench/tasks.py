@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from bench import plain
+from bench import dashboard, plain
 from bench.contestants import HuggingFace, Ours, Plain, hugging_face_decoding, hugging_face_model
 from bench.report import Row
 from bench.timing import Times, interleaved, ratio
@@ -171,4 +171,8 @@ TASKS: dict[str, Task] = {
     "decoding": decoding,
     "memory": peak_memory,
     "whole-run": whole_run,
+    "refresh": dashboard.refreshes,
+    "ten-pages": dashboard.ten_pages,
+    "soak": dashboard.soak,
 }
+UNASKED = tuple(name for name in TASKS if name != "soak")  # the soak takes an hour: only when it is named

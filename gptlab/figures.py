@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ DARK = {
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F", "#56B4E9", "#7B5EA7", "#444444")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross", "triangle-down")
+
+MOST_ROWS = 200  # of the table beside a chart; the CSV holds all
 
 Figure = dict[str, Any]
 
@@ -205,11 +208,13 @@ def comparison_figure(
 
 
 def evaluation_table(log: RunLog | None, extent: Extent) -> dict[str, Any]:
-    """The evaluations as a table of texts: what the chart shows, for those who cannot see it."""
+    """The evaluations as a table of texts: what the chart shows, for those who cannot see it.
+
+    Of more than ``MOST_ROWS`` evaluations as many are listed, evenly spread, the best and the last among them.
+    """
     rows = []
-    rates = {row.step: row for row in log.steps} if log else {}
-    for row in log.evaluations if log else ():
-        made = rates.get(row.step)
+    for row in _spread(log) if log else ():
+        made = _step(log.steps, row.step) if log else None
         epoch = (row.step + 1) / extent.steps_per_epoch if extent.steps_per_epoch else float(row.epoch)
         rows.append(
             [
@@ -224,6 +229,16 @@ def evaluation_table(log: RunLog | None, extent: Extent) -> dict[str, Any]:
         )
     columns = ["epoch", "step", "tokens seen", "train loss", "validation loss", "learning rate", "gradient norm"]
     return {"columns": columns, "rows": rows}
+
+
+def _spread(log: RunLog) -> list[Evaluated]:
+    every, best = max(1, -(-len(log.evaluations) // MOST_ROWS)), log.best
+    return [row for place, row in enumerate(reversed(log.evaluations)) if place % every == 0 or row is best][::-1]
+
+
+def _step(steps: Sequence[Stepped], step: int) -> Stepped | None:
+    place = bisect_left(steps, step, key=lambda row: row.step)
+    return steps[place] if place < len(steps) and steps[place].step == step else None
 
 
 def _text(value: float, form: str) -> str:
@@ -290,7 +305,12 @@ def _escape(name: str) -> str:
 
 
 def _clean(trace: Figure) -> Figure:
-    """JSON knows no NaN: a gap in the line instead."""
+    """JSON knows no NaN: a gap in the line instead. Digits that no screen shows are not sent either."""
     for name in ("x", "y"):
-        trace[name] = [None if value is None or not math.isfinite(value) else value for value in trace[name]]
+        known = [abs(value) for value in trace[name] if value is not None and math.isfinite(value)]
+        largest = max(known, default=0.0)
+        decimals = 6 - math.floor(math.log10(largest)) if largest else 0
+        trace[name] = [
+            None if value is None or not math.isfinite(value) else round(value, decimals) for value in trace[name]
+        ]
     return trace

@@ -48,6 +48,7 @@ class RunLog:
         self.ended: Ended | None = None
         self.phase: str | None = None
         self.phase_since: float = math.nan
+        self._worked = _Worked()
         self.unreadable: str | None = None  # why the file cannot be read, where that is so
 
     def refresh(self) -> bool:
@@ -91,6 +92,7 @@ class RunLog:
             case Phase():
                 self.phase, self.phase_since = event.phase, event.time
         self.events.append(event)
+        self._worked.until(event)
 
     def _drop_from(self, step: int) -> None:
         """Forget the rows of step ``step`` and later: they are made again."""
@@ -100,6 +102,9 @@ class RunLog:
         self.samples = [row for row in self.samples if row.step < step]
         self.saved = [row for row in self.saved if row.step < step]
         self.events = [row for row in self.events if row.step < step or not isinstance(row, measured)]
+        self._worked = _Worked()
+        for row in self.events:
+            self._worked.until(row)
 
     @property
     def best(self) -> Evaluated | None:
@@ -119,18 +124,28 @@ class RunLog:
 
     def seconds_trained(self) -> float:
         """Seconds that the worker was at work: neither paused nor away between an end, or a death, and a resume."""
-        return max((seconds for _, seconds in seconds_of_work(self.events)), default=0.0)
+        return self._worked.total
 
 
 def seconds_of_work(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
     """Each event with the seconds of work up to it; pauses and absences are not counted."""
-    total, last, paused = 0.0, math.nan, False
+    worked = _Worked()
     for event in events:
-        if not math.isnan(last) and not paused and not isinstance(event, (Resumed, Started)):
-            total += max(0.0, event.time - last)
+        yield event, worked.until(event)
+
+
+class _Worked:
+    """Adds up the seconds of work, event by event."""
+
+    def __init__(self) -> None:
+        self.total, self._last, self._paused = 0.0, math.nan, False
+
+    def until(self, event: Event) -> float:
+        if not math.isnan(self._last) and not self._paused and not isinstance(event, (Resumed, Started)):
+            self.total += max(0.0, event.time - self._last)
         if isinstance(event, Phase):
-            paused = event.phase == "paused"
+            self._paused = event.phase == "paused"
         elif isinstance(event, (Resumed, Started)):
-            paused = False
-        last = event.time
-        yield event, total
+            self._paused = False
+        self._last = event.time
+        return self.total

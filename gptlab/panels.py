@@ -21,7 +21,7 @@ HOVER_FORMATS: dict[Axis, str] = {"epoch": ".2f", "step": ",d", "tokens": ",d", 
 def end_of(axis: Axis, extent: Extent, xs: Sequence[float]) -> float:
     """Where the x-axis ends: where the run is meant to end, or where it is, if that is farther or all that is known."""
     meant = {"epoch": extent.epochs, "step": float(extent.total_steps), "tokens": extent.tokens, "time": 0.0}[axis]
-    reached = max((x for x in xs if math.isfinite(x)), default=0.0)
+    reached = next((x for x in reversed(xs) if math.isfinite(x)), 0.0)  # they ascend
     return max(meant, reached) or 1.0
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from bench import plain
+from bench.dashboard import live_run
 from bench.report import Row, table, write
 from bench.timing import Times, interleaved, ratio
 from gptlab.config import ModelConfig, SamplingConfig
 from gptlab.loss import calc_loss_batch
 from gptlab.model import GPTModel
+from gptlab.runs import RunStore
 from gptlab.sampling import generate
 from tests.small_models import some_ids
 
@@ -85,3 +88,15 @@ def test_the_table_tells_what_was_reached_and_goes_in_front_of_older_ones(tmp_pa
     write(text, path)
     written = path.read_text(encoding="utf-8")
     assert written.index("Prose.") < written.index("a step") < written.index("older")
+
+
+def test_the_run_that_pages_are_measured_on_is_live_and_grows(home: Path) -> None:
+    with live_run(RunStore(home / "runs"), 30) as run:
+        assert run.status() == "running"
+        first = run.log().steps_completed
+        give_up = time.monotonic() + 30
+        while run.log().steps_completed < first + 3:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+    assert run.status() == "interrupted"
+    assert [row.step for row in run.log().steps] == list(range(run.log().steps_completed))

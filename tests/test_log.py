@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, encode
-from gptlab.log import RunLog, read_events
+from gptlab.log import RunLog, read_events, seconds_of_work
 
 
 def step(number: int, loss: float = 1.0, time: float = 0.0) -> Stepped:
@@ -159,3 +159,20 @@ def test_any_cutting_of_the_file_gives_the_same_events(data: st.DataObject) -> N
             log.refresh()
     assert log.events == expected.events
     assert log.steps == expected.steps
+
+
+def test_the_time_of_work_is_the_same_counted_as_it_comes_and_all_at_once(tmp_path: Path) -> None:
+    facts: list[Event] = [
+        Started(time=0, device="cpu", n_parameters=1, total_steps=9, threads=1),
+        *(Stepped(step=step, time=10.0 * step, epoch=1, tokens_seen=1) for step in range(1, 5)),
+        Phase(phase="paused", time=45, step=4),
+        Phase(phase="training", time=145, step=4),
+        Resumed(step=3, time=1000),
+        Stepped(step=3, time=1007, epoch=1, tokens_seen=1),
+    ]
+    path = tmp_path / "events.jsonl"
+    log = RunLog(path)
+    for fact in facts:
+        write(path, fact)
+        log.refresh()
+    assert log.seconds_trained() == max(seconds for _, seconds in seconds_of_work(log.events)) == 45 + 7
