@@ -67,6 +67,21 @@ def test_start_makes_a_run_of_the_draft_and_puts_it_into_the_url(launched: list[
     assert card(app)["chip"] == "Loading"
 
 
+def test_the_second_press_of_a_double_click_leads_to_the_run_too_and_a_choice_leads_away_from_it(
+    launched: list[Run],
+) -> None:
+    app = dashboard("training")
+    buttons(app)["Start"].click()
+    app.run()
+    app.query_params["run"] = "new"  # a press that was sent from the address before the start
+    app.run()
+    assert app.query_params["run"] == launched[0].id
+    assert [run.id for run in launched] == [launched[0].id]
+    app.selectbox(key="run-or-new").select_index(0).run()
+    assert app.query_params["run"] == "new"
+    assert "Start" in buttons(app)
+
+
 def test_start_is_disabled_with_the_reason_where_the_text_is_too_short(home: Path) -> None:
     save_draft(PRESETS["tiny"].with_fields(model={"context_length": 8192}))
     app = dashboard("training")
