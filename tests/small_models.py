@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench import plain
 from gptlab.config import ModelConfig, RunConfig
 from gptlab.model import GPTModel
 
@@ -39,3 +40,30 @@ def run_config(**sections: dict[str, object]) -> RunConfig:
 def parts(n_train: int = 8 * 2 * 5 + 1, n_val: int = 8 * 4 + 1) -> tuple[Tensor, Tensor]:
     """Token ids of a training part (5 batches by default) and of a validation part."""
     return some_ids(n_train, vocabulary=300), some_ids(n_val, seed=1, vocabulary=300)
+
+
+def straightforward_twin(model: GPTModel) -> plain.PlainGPT:
+    """The same model written the exercise's way, with a copy of ``model``'s weights."""
+    fields = vars(plain.Shape())
+    twin = plain.PlainGPT(plain.Shape(**{name: getattr(model.config, name) for name in fields}))
+    pairs: list[tuple[torch.nn.Module, torch.nn.Module]] = [
+        (twin.tokens, model.tok_emb),
+        (twin.positions, model.pos_emb),
+        (twin.norm, model.final_norm),
+        (twin.head, model.out_head),
+    ]
+    for mine, block in zip(twin.blocks, model.trf_blocks, strict=True):
+        att, ff = block.att, block.ff.layers
+        pairs += [
+            (mine.attention.query, att.W_query),
+            (mine.attention.key, att.W_key),
+            (mine.attention.value, att.W_value),
+            (mine.attention.out, att.out_proj),
+            (mine.feed_forward[0], ff[0]),
+            (mine.feed_forward[2], ff[2]),
+            (mine.norm1, block.norm1),
+            (mine.norm2, block.norm2),
+        ]
+    for copy, original in pairs:
+        copy.load_state_dict(original.state_dict())
+    return twin

@@ -17,34 +17,14 @@ from gptlab.loss import calc_loss_batch
 from gptlab.model import GPTModel
 from gptlab.runs import RunStore
 from gptlab.sampling import generate
-from tests.small_models import some_ids
+from tests.small_models import some_ids, straightforward_twin
 
 SHAPE = plain.Shape(vocab_size=61, context_length=16, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
 
 
-def the_same_model() -> tuple[plain.PlainGPT, GPTModel]:
-    """Both ways to write it, with the same weights."""
-    theirs = plain.PlainGPT(SHAPE)
-    ours = GPTModel(ModelConfig(**vars(SHAPE)))
-    with torch.no_grad():
-        ours.tok_emb.weight.copy_(theirs.tokens.weight)
-        ours.pos_emb.weight.copy_(theirs.positions.weight)
-        ours.out_head.weight.copy_(theirs.head.weight)
-        for mine, block in zip(ours.trf_blocks, theirs.blocks, strict=True):
-            for a, b in (
-                (mine.att.W_query, block.attention.query),
-                (mine.att.W_key, block.attention.key),
-                (mine.att.W_value, block.attention.value),
-                (mine.att.out_proj, block.attention.out),
-                (mine.ff.layers[0], block.feed_forward[0]),
-                (mine.ff.layers[2], block.feed_forward[2]),
-            ):
-                a.load_state_dict(b.state_dict())
-    return theirs, ours
-
-
 def test_the_straightforward_way_is_the_same_model() -> None:
-    theirs, ours = the_same_model()
+    ours = GPTModel(ModelConfig(**vars(SHAPE)))
+    theirs = straightforward_twin(ours)
     ids = some_ids(2 * 17).view(2, 17)
     inputs, targets = ids[:, :-1], ids[:, 1:]
     assert plain.loss_of(theirs, inputs, targets).item() == pytest.approx(

@@ -1,15 +1,23 @@
-"""Parity: the figures of an independent implementation, and the counts of the published exercise."""
+"""Parity: the figures of an independent implementation, and the counts of the published exercise.
+
+The figures were made in fp32 on one processor. Another one adds up in another order, and training multiplies such a
+difference until, after 40 steps, it reaches the fourth digit: the independent implementation itself then gives other
+digits (docs/measurements.md). So the figures are held where rounding cannot reach them, and wherever it does not; and
+everywhere the straightforward way of ``bench/plain.py``, run here, is held to the last digits.
+"""
 
 from __future__ import annotations
 
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
+from bench import plain
 from gptlab.config import ModelConfig, RunConfig, SamplingConfig
 from gptlab.dataset import create_dataloader, split_text
 from gptlab.estimate import estimate
@@ -21,6 +29,7 @@ from gptlab.sampling import generate
 from gptlab.state import TrainState
 from gptlab.tokenizer import get_tokenizer, text_to_token_ids
 from gptlab.training import train
+from tests.small_models import straightforward_twin
 
 FIGURES = json.loads((Path(__file__).parent / "reference" / "small_reference.json").read_text())
 RUN = json.loads((Path(__file__).parent / "reference" / "verdict_run_cpu.json").read_text())
@@ -79,6 +88,37 @@ def trained(verdict: str, config: RunConfig) -> tuple[TrainState, list[Stepped]]
     return state, [event for event in train(config, state=state) if isinstance(event, Stepped)]
 
 
+@dataclass(frozen=True)
+class Straightforward:
+    """The same training by the exercise's own way, on this processor."""
+
+    losses: list[float]
+    norms: list[float]
+    model: plain.PlainGPT
+
+    @property
+    def rounds_as_the_figures(self) -> bool:
+        return self.losses == close(FIGURES["training"]["loss"])
+
+
+@pytest.fixture(scope="module")
+def here(verdict: str, config: RunConfig) -> Straightforward:
+    state = TrainState.build(config, verdict)
+    fill_by_formula(state.model)
+    model = straightforward_twin(state.model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    losses, norms = [], []
+    for inputs, targets in list(state.train_loader) * 3:
+        optimizer.zero_grad()
+        loss = plain.loss_of(model, inputs, targets)
+        loss.backward()
+        lengths = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+        norms.append(torch.linalg.vector_norm(torch.stack(lengths)).item())
+        optimizer.step()
+        losses.append(loss.item())
+    return Straightforward(losses, norms, model)
+
+
 def test_the_story_has_the_published_size(verdict: str) -> None:
     assert len(verdict) == len(verdict.encode()) == 20_479
     ids = text_to_token_ids(verdict)
@@ -128,25 +168,44 @@ def test_the_loss_of_each_training_batch_equals_the_reference(untrained: TrainSt
     assert losses == close(FIGURES["loss_each_train_batch"])
 
 
-def test_54_training_losses_and_gradient_norms_equal_the_reference(trained: tuple[TrainState, list[Stepped]]) -> None:
-    steps = trained[1]
-    assert [event.loss for event in steps] == close(FIGURES["training"]["loss"])
-    assert [event.grad_norm for event in steps] == close(FIGURES["training"]["grad_norm"])
+def test_54_training_losses_and_gradient_norms_equal_the_reference(
+    trained: tuple[TrainState, list[Stepped]], here: Straightforward
+) -> None:
+    losses, norms = [event.loss for event in trained[1]], [event.grad_norm for event in trained[1]]
+    assert len(losses) == 54
+    assert losses == pytest.approx(here.losses, rel=1e-6)
+    assert norms == pytest.approx(here.norms, rel=1e-5)
+    expected = FIGURES["training"]
+    assert losses[:40] == close(expected["loss"][:40])
+    assert losses == pytest.approx(expected["loss"], rel=1e-3)
+    assert norms[:16] == close(expected["grad_norm"][:16])
+    assert norms[:36] == pytest.approx(expected["grad_norm"][:36], rel=1e-3)
+    if here.rounds_as_the_figures:
+        assert norms == close(expected["grad_norm"])
 
 
-def test_the_trained_model_has_the_references_losses(trained: tuple[TrainState, list[Stepped]]) -> None:
+def test_the_trained_model_has_the_references_losses(
+    trained: tuple[TrainState, list[Stepped]], here: Straightforward
+) -> None:
     state = trained[0]
-    assert calc_loss_loader(state.train_loader, state.model, "cpu", 1) == close(FIGURES["loss_after_first_batch"])
     windows = [state.val_loader.dataset[i] for i in range(len(state.val_loader.dataset))]  # type: ignore[arg-type]
-    batch = tuple(torch.stack(rows) for rows in zip(*windows, strict=True))
-    assert calc_loss_loader([batch], state.model, "cpu") == close(FIGURES["val_loss_after"])
+    validation = tuple(torch.stack(rows) for rows in zip(*windows, strict=True))
+    first = next(iter(state.train_loader))
+    for batch, figure in ((first, "loss_after_first_batch"), (validation, "val_loss_after")):
+        loss = calc_loss_loader([batch], state.model, "cpu")
+        assert loss == pytest.approx(plain.mean_loss(here.model, [batch], 1), rel=1e-6)
+        assert loss == pytest.approx(FIGURES[figure], rel=1e-4 if here.rounds_as_the_figures else 1e-3)
 
 
-def test_the_trained_model_writes_what_the_reference_writes(trained: tuple[TrainState, list[Stepped]]) -> None:
+def test_the_trained_model_writes_what_the_reference_writes(
+    trained: tuple[TrainState, list[Stepped]], here: Straightforward
+) -> None:
     prompt = get_tokenizer().encode(PROMPT)
     assert prompt == FIGURES["prompt_ids"]
     new = list(generate(trained[0].model, prompt, SamplingConfig(max_new_tokens=50)))
-    assert prompt + new == FIGURES["greedy_after_training_50"]
+    assert prompt + new == plain.greedy(here.model, torch.tensor([prompt]), 50)[0].tolist()
+    if here.rounds_as_the_figures:
+        assert prompt + new == FIGURES["greedy_after_training_50"]
 
 
 def test_a_seed_gives_the_references_weights() -> None:
