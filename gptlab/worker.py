@@ -14,27 +14,50 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from gptlab.events import Ended, Event, Phase, Warned
+from gptlab.events import Ended, Event, Phase, Warned, encode
 from gptlab.launcher import inherited_or_taken_lock
 from gptlab.runs import Run
 
+RESERVED_BYTES = 1 << 20  # some thousands of events
+
 
 class _Recorder:
-    """Appends events, and keeps those that a full disk refuses until they fit."""
+    """Appends events, and keeps those that a full disk refuses until they fit.
+
+    A small file in the run's folder is given up when the run ends on a disk that is still full, so that the log says
+    how it ended.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.waiting: list[Event] = []
+        self.reserve = run.path / ".reserve"
+        with contextlib.suppress(OSError):
+            self.reserve.write_bytes(bytes(RESERVED_BYTES))
 
     def record(self, event: Event) -> None:
         self.waiting.append(event)
+        if self._write() or not isinstance(event, Ended):
+            return
+        self.give_up_reserve()
+        if sum(len(encode(kept).encode()) + 1 for kept in self.waiting) > RESERVED_BYTES // 2:
+            self.waiting = [event]  # the rows of steps that cannot be kept are lost, but not the reason
+        self._write()
+
+    def give_up_reserve(self) -> None:
+        with contextlib.suppress(OSError):
+            self.reserve.unlink(missing_ok=True)
+
+    def _write(self) -> bool:
+        """Append what waits, in its order. False: the disk refuses."""
         while self.waiting:
             try:
                 self.run.append(self.waiting[0])
             except OSError as error:
                 _print(f"events.jsonl cannot be written: {error}")
-                return
+                return False
             self.waiting.pop(0)
+        return True
 
 
 def facts(run: Run, requests: Callable[[], str | None]) -> Iterator[Event]:
@@ -95,6 +118,7 @@ def work(run: Run, lock: int) -> Iterator[Event]:
         if recorder.waiting:
             recorder.record(Warned(message="The disk was full: some events were written late.", step=0))
     finally:
+        recorder.give_up_reserve()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gptlab import worker
 from gptlab.config import PRESETS
-from gptlab.events import Event, Phase
+from gptlab.events import Ended, Event, Phase
 from gptlab.launcher import take_lock
 from gptlab.runs import Run, RunStore
 
@@ -59,3 +59,28 @@ def test_a_fault_on_a_full_disk_still_ends_with_its_reason(run: Run, monkeypatch
     monkeypatch.setattr(sys, "stderr", FullDisk())
     ended = list(worker.facts(run, lambda: None))[-1]
     assert "config.json" in getattr(ended, "message", "")
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(3, 4), (20_000, 1)])
+def test_a_run_that_ends_on_a_disk_still_full_says_how_in_its_log(
+    run: Run, monkeypatch: pytest.MonkeyPatch, steps: int, kept: int
+) -> None:
+    def facts(run: Run, requests: object) -> Iterator[Event]:
+        for step in range(steps):
+            yield Phase(phase="training", step=step)
+        yield Ended(reason="failed", message="The last checkpoint could not be saved.", step=steps - 1)
+
+    def append(run: Run, event: Event) -> None:
+        if (run.path / ".reserve").exists():
+            raise OSError(28, "No space left on device")
+        written.append(event)
+
+    written: list[Event] = []
+    monkeypatch.setattr(worker, "facts", facts)
+    monkeypatch.setattr(Run, "append", append)
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    lock = take_lock(run)
+    seen = list(worker.work(run, lock))
+    os.close(lock)
+    assert written == seen[-kept:]
+    assert not (run.path / ".reserve").exists()
