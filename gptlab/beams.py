@@ -56,7 +56,8 @@ def beam_search(
         logits = decoder([prompt + new for new, _ in live])  # [beams, V]
         sums = torch.tensor([total for _, total in live])[:, None] + logits.double().log_softmax(-1)
         best = sums.flatten().topk(min(2 * n_beams, sums.numel()))  # half of them at most can end a text
-        going, parents = [], []
+        going: list[tuple[list[int], float]] = []
+        parents: list[int] = []
         for rank, (total, place) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
             parent, token = divmod(place, sums.shape[1])
             text = ([*live[parent][0], token], total)

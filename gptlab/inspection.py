@@ -10,14 +10,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gptlab.distribution import entropy
-from gptlab.model import GPTModel, evaluating
+from gptlab.model import GPTModel, TransformerBlock, evaluating
 from gptlab.sampling import checked_ids
 
 _ROWS = 64  # positions whose logits exist at once: 13 MB of GPT-2's vocabulary
@@ -77,7 +77,7 @@ class LogitLens:
 
 
 class Trace:
-    """One pass of token ids [T] through a model: ``streams`` [L + 1, T, C], the input of each layer and the last output.
+    """One pass of token ids [T] through a model: ``streams`` [L + 1, T, C], what each layer reads and the last writes.
 
     The parameters must stay as they are while it is in use. Several threads may trace one model.
     """
@@ -131,7 +131,7 @@ class Trace:
 
     def attention(self, layer: int, queries: slice = slice(None)) -> Tensor:
         """Where ``layer`` (0 is the first) looks: [H, Q, T], fp32 on the CPU; each row sums to 1, none looks ahead."""
-        block, H = self.model.trf_blocks[layer], self.model.config.n_heads
+        block, H = cast(TransformerBlock, self.model.trf_blocks[layer]), self.model.config.n_heads
         T, C = self.streams.shape[1:]
         with torch.inference_mode():
             x = block.norm1(self.streams[layer])  # [T, C]

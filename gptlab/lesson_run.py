@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from gptlab import launcher
 from gptlab.config import PRESETS
+from gptlab.corpus import BUILTIN, open_corpus
 from gptlab.preflight import prepare
 from gptlab.runs import Run, RunStore
 
@@ -17,7 +18,7 @@ LESSON_TAG = "lesson"
 
 
 def find_lesson_run(store: RunStore) -> Run | None:
-    """The newest run with the lessons' tag and configuration that is trained, trains, or can go on; None: there is none.
+    """The newest run with the lessons' tag and configuration that is trained, trains, or can go on; else None.
 
     A finished one comes before any other. People may rename it; what its tag and its configuration say is what counts.
     """
@@ -52,9 +53,8 @@ def _is_lesson(run: Run) -> bool:
         config = run.config
     except ValueError:
         return False
-    wanted = PRESETS["tiny"]
-    same = config.model_copy(update={"data": config.data.model_copy(update={"corpus": wanted.data.corpus})}) == wanted
-    return same and (run.status() != "finished" or bool(run.checkpoints()))
+    wanted = PRESETS["tiny"].with_fields(data={"corpus": open_corpus(BUILTIN).reference})
+    return config == wanted and (run.status() != "finished" or bool(run.checkpoints()))
 
 
 @contextlib.contextmanager

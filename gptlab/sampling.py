@@ -185,6 +185,7 @@ class Decoder:
         self.room = min(longest, model.config.context_length)
         self.cache: KVCache | None = None
         self.reader: Reader | None = None
+        self.starts: list[int] = []
 
     def __call__(self, texts: list[list[int]]) -> Tensor:
         """Logits [B, V], fp32 on the CPU."""

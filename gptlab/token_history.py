@@ -178,7 +178,7 @@ def windows_with(
     starts = window_starts(n_train_tokens, T, config.stride)
     first = max(0, -(-(index - T) // starts.step))
     windows = range(first, min(len(starts), index // starts.step + 1))
-    seats = [(epoch, *_seating(len(starts), config, epoch)) for epoch in epochs] if windows else []
+    seats = [(epoch, _seats(len(starts), config, epoch)) for epoch in epochs] if windows else []
     per_epoch = n_batches(len(starts), data.batch_size, data.drop_last)
     steps_per_epoch = -(-per_epoch // config.optim.grad_accumulation)
 
@@ -196,9 +196,9 @@ def windows_with(
     return tuple(found)
 
 
-def _seating(n_windows: int, config: RunConfig, epoch: int) -> tuple[npt.NDArray[np.int64]]:
+def _seats(n_windows: int, config: RunConfig, epoch: int) -> npt.NDArray[np.int64]:
     """The place of each window [n] in the order of an epoch."""
     order = epoch_order(n_windows, config.train.seed, epoch, config.data.shuffle)
     seat_of = np.empty(n_windows, np.int64)
     seat_of[order] = np.arange(n_windows)
-    return (seat_of,)
+    return seat_of
