@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -46,9 +46,14 @@ def read_prompt(text: str) -> Prompt:
 class Generation:
     """One answer, from the prompt on. ``open_model`` is called in the thread, so that loading can be watched too.
 
+    ``kept``: tokens that the answer begins with, from an earlier one. ``more``: further prompts, continued side by
+    side with the first. ``beams`` above 1: beam search. Of a seed, the n-th text takes the n-th after it, so that
+    samples of one prompt differ.
+
     The thread ends when the answer is complete, after ``stop()``, or when nobody has called ``watch()`` for
-    ``patience`` seconds. ``tokens`` only grows; ``state`` and ``fault`` say how it stands. ``sparing``: use one core
-    only, because something trains on the others; threads that wait for each other's turn would slow both to a crawl.
+    ``patience`` seconds. ``texts``, one list of tokens a prompt, only grow; ``state`` and ``fault`` say how it
+    stands. ``sparing``: use one core only, because something trains on the others; threads that wait for each other's
+    turn would slow both to a crawl.
     """
 
     def __init__(
@@ -57,12 +62,19 @@ class Generation:
         prompt: Prompt,
         sampling: SamplingConfig,
         *,
+        kept: Sequence[GeneratedToken] = (),
+        more: Sequence[Prompt] = (),
+        beams: int = 1,
         title: str = "",
         sparing: bool = False,
         patience: float = PATIENCE,
     ) -> None:
-        self.prompt, self.sampling, self.title, self._sparing = prompt, sampling, title, sparing
-        self.tokens: list[GeneratedToken] = []
+        self.prompts = (prompt, *more)
+        self.n_kept = len(kept)
+        self.sampling, self.title, self._sparing = sampling, title, sparing
+        self.beams = beams
+        self.manner = f"beam search with {beams} beams" if beams > 1 else ""
+        self.texts: list[list[GeneratedToken]] = [list(kept), *([] for _ in more)]
         self.state: State = "loading"
         self.fault = ""
         self.first_at = self.last_at = 0.0
@@ -92,20 +104,35 @@ class Generation:
         return not self._ended.is_set()
 
     @property
+    def prompt(self) -> Prompt:
+        return self.prompts[0]
+
+    @property
+    def tokens(self) -> list[GeneratedToken]:
+        """The first text, or the only one: what was kept and what was written."""
+        return self.texts[0]
+
+    @property
+    def n_written(self) -> int:
+        """New tokens of all texts."""
+        return sum(map(len, self.texts)) - self.n_kept
+
+    @property
     def seconds(self) -> float:
         """From the moment the model was ready to the newest token."""
         return max(0.0, self.last_at - self.first_at)
 
     @property
     def tokens_per_second(self) -> float | None:
-        return len(self.tokens) / self.seconds if self.tokens and self.seconds > 0 else None
+        return self.n_written / self.seconds if self.n_written and self.seconds > 0 else None
 
-    def text(self) -> str:
+    def text(self, number: int = 0) -> str:
         """Prompt and answer as one text."""
         from gptlab.tokenizer import END_OF_TEXT, token_ids_to_text
 
-        text = token_ids_to_text([*self.prompt.ids, *(token.id for token in list(self.tokens))])
-        return text.removeprefix(END_OF_TEXT) if self.prompt.from_nothing else text
+        prompt = self.prompts[number]
+        text = token_ids_to_text([*prompt.ids, *(token.id for token in list(self.texts[number]))])
+        return text.removeprefix(END_OF_TEXT) if prompt.from_nothing else text
 
     def _write(self) -> None:
         outcome: State = "failed"
@@ -126,22 +153,35 @@ class Generation:
         import torch
 
         from gptlab.device import available_cores
-        from gptlab.sampling import generate_steps
 
         model = self._open_model()
         torch.set_num_threads(1 if self._sparing or model.n_parameters < SMALL_MODEL else available_cores())
         self.first_at = self.last_at = time.monotonic()
         self.state = "writing"
-        steps = generate_steps(model, self.prompt.ids, self.sampling)
-        while not self._stop.is_set():
-            if time.monotonic() - self._watched > self._patience:
-                return "left"
-            token = next(steps, None)
-            if token is None:
-                return "done"
-            self.tokens.append(token)
-            self.last_at = time.monotonic()
-        return "stopped"
+        writers = [self._writer(model, number) for number in range(len(self.prompts))]
+        while any(writers):
+            for number, writer in enumerate(writers):
+                if self._stop.is_set():
+                    return "stopped"
+                if time.monotonic() - self._watched > self._patience:
+                    return "left"
+                token = next(writer, None) if writer else None
+                if token is None:
+                    writers[number] = None
+                    continue
+                self.texts[number].append(token)
+                self.last_at = time.monotonic()
+        return "done"
+
+    def _writer(self, model: GPTModel, number: int) -> Iterator[GeneratedToken] | None:
+        """The tokens of one text, one after another."""
+        from gptlab import sampling
+
+        chosen = self.sampling
+        if chosen.seed is not None and number:
+            chosen = chosen.model_copy(update={"seed": chosen.seed + number})
+        ids = [*self.prompts[number].ids, *(token.id for token in self.texts[number])]
+        return sampling.generate_steps(model, ids, chosen)
 
 
 def alternative_pieces(tokens: Sequence[GeneratedToken]) -> list[list[list[object]]]:
