@@ -57,7 +57,7 @@ def decoding_controls() -> None:
     greedy = st.slider("Temperature", 0.0, 2.0, step=0.05, **_about("temperature")) == 0
     searching = int(st.session_state.get(f"{KEY}.beams") or 1) > 1
     fixed = greedy or searching
-    with st.grid(3, gap="small", min_column_width=76):
+    with st.grid(3, gap="small", min_column_width=70):
         st.number_input("Top k", 1, None, None, 5, placeholder="all", disabled=fixed, **_about("top_k"))
         st.number_input("Top p", 0.0, 1.0, None, 0.05, placeholder="all", disabled=fixed, **_about("top_p"))
         st.number_input(

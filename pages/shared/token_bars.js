@@ -42,7 +42,7 @@ export default function (component) {
   }
   const { table } = kept;
   table.setAttribute("aria-label", data.label);
-  table.tHead.rows[0].cells[1].textContent = both ? "thin: the model\u2019s own, thick: with these settings" : "probability";
+  table.tHead.rows[0].cells[1].textContent = both ? "thin: the model, thick: these settings" : "probability";
   table.hidden = !data.rows.length;
   kept.host.lastChild.textContent = data.rows.length ? "" : data.empty;
   const body = table.tBodies[0];

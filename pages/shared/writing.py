@@ -129,7 +129,7 @@ def stop(generation: Generation) -> None:
 
 
 def write_section(run: Run, wanted: str | None) -> None:
-    writing, choosing = st.columns([2.2, 1], gap="large")
+    writing, choosing = st.columns([1.75, 1], gap="large")
     tree = tree_of_session()
     with choosing, st.container(border=True):
         decoding_controls()
