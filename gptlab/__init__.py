@@ -5,6 +5,7 @@ A run is a folder; training writes facts into it, everything else reads them.
 ==================  ==========================================================================
 what is it trained  ``config``, ``parsing`` (settings), ``corpus``, ``tokenizer``, ``dataset`` (text to batches)
 the model           ``model``, ``loss``, ``schedule``, ``training``, ``sampling``, ``checkpoint``, ``interop``
+looking inside      ``distribution``, ``beams``, ``inspection``, ``explain``, ``token_history``, ``perplexity``
 a run               ``events``, ``log`` (facts), ``runs`` (folders), ``launcher``, ``worker`` (processes)
 around it           ``home`` (data folder), ``device``, ``estimate``, ``figures``, ``export``
 ==================  ==========================================================================
@@ -18,15 +19,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gptlab.beams import beam_search
     from gptlab.checkpoint import load_model
     from gptlab.config import PRESETS, ModelConfig, RunConfig, SamplingConfig
     from gptlab.dataset import GPTDataset, create_dataloader
     from gptlab.device import available_devices, pick_device
+    from gptlab.distribution import filtered_distribution
+    from gptlab.explain import explain_token
+    from gptlab.inspection import attention_maps, logit_lens, next_token_distribution, read_passage
     from gptlab.interop import load_reference_state_dict
     from gptlab.loss import calc_loss_batch, calc_loss_loader, evaluate_model, token_losses
     from gptlab.model import GPTModel
+    from gptlab.perplexity import score_text
     from gptlab.runs import RunStore
     from gptlab.sampling import generate
+    from gptlab.token_history import token_makeup
     from gptlab.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
     from gptlab.training import train
 
@@ -46,6 +53,15 @@ _HOMES = {
     "evaluate_model": "loss",
     "token_losses": "loss",
     "train": "training",
+    "attention_maps": "inspection",
+    "logit_lens": "inspection",
+    "next_token_distribution": "inspection",
+    "read_passage": "inspection",
+    "explain_token": "explain",
+    "token_makeup": "token_history",
+    "filtered_distribution": "distribution",
+    "beam_search": "beams",
+    "score_text": "perplexity",
     "generate": "sampling",
     "available_devices": "device",
     "pick_device": "device",
@@ -63,19 +79,28 @@ __all__ = [
     "RunConfig",
     "RunStore",
     "SamplingConfig",
+    "attention_maps",
     "available_devices",
+    "beam_search",
     "calc_loss_batch",
     "calc_loss_loader",
     "create_dataloader",
     "evaluate_model",
+    "explain_token",
+    "filtered_distribution",
     "generate",
     "get_tokenizer",
     "load_model",
     "load_reference_state_dict",
+    "logit_lens",
+    "next_token_distribution",
     "pick_device",
+    "read_passage",
+    "score_text",
     "text_to_token_ids",
     "token_ids_to_text",
     "token_losses",
+    "token_makeup",
     "train",
 ]
 

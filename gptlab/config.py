@@ -313,6 +313,14 @@ class SamplingConfig(_Part):
         ge=0,
         le=1,
     )
+    min_p: float | None = _field(
+        None,
+        "Min p",
+        "Choose among the tokens at least p times as likely as the likeliest. Empty: all.",
+        "0.02 to 0.1",
+        ge=0,
+        le=1,
+    )
     repetition_penalty: float = _field(
         1.0,
         "Repetition penalty",

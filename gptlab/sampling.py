@@ -1,24 +1,26 @@
 """One generator of tokens behind everything: the epoch samples, the playground and the command line.
 
-Greedy by default; temperature, top-k, top-p (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration") and
-repetition penalty (Keskar et al. 2019, CTRL) in the order and with the meaning that Hugging Face gives them. Draws
-come from a random stream of their own: taking a sample never changes a training that goes on around it.
+Greedy by default; what temperature, top-k, top-p, min-p and repetition penalty leave to draw from is said by
+``distribution``. Draws come from a random stream of their own: taking a sample never changes a training that goes on
+around it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from gptlab.config import SamplingConfig
+from gptlab.distribution import filtered_distribution
 from gptlab.fast.decoding import Reader, Weights, check_weights
 from gptlab.model import GPTModel, KVCache, evaluating
 from gptlab.tokenizer import END_OF_TEXT_ID
 
 N_ALTERNATIVES = 10
+MOST_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class GeneratedToken:
     """One new token and how sure the model was of it.
 
     ``probability`` and ``alternatives`` (the likeliest tokens first) are the model's own: before temperature, top-k,
-    top-p and repetition penalty. ``drawn_from`` counts the tokens that those left to choose among, and
-    ``chance`` is the probability with which this one was drawn from them (1.0 when greedy).
+    top-p, min-p and repetition penalty. ``drawn_from`` counts the tokens that those left to choose among, and
+    ``chance`` is the probability with which this one was drawn from them (1.0 when greedy). ``logits`` [V] (fp32, CPU;
+    4 V bytes) are kept where that was asked for: ``filtered_distribution`` of them tells what other controls would do.
     """
 
     id: int
@@ -35,6 +38,7 @@ class GeneratedToken:
     alternatives: tuple[tuple[int, float], ...]
     drawn_from: int
     chance: float
+    logits: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 def generate(
@@ -63,10 +67,14 @@ def generate(
 
 
 def generate_steps(
-    model: GPTModel, ids: Tensor | Sequence[int], sampling: SamplingConfig | None = None, weights: str = "fp32"
+    model: GPTModel,
+    ids: Tensor | Sequence[int],
+    sampling: SamplingConfig | None = None,
+    weights: str = "fp32",
+    keep_logits: bool = False,
 ) -> Iterator[GeneratedToken]:
     """As ``generate``, with each token's probability and alternatives. Faults are raised by the call itself."""
-    together = generate_batch(model, [ids], sampling, weights)
+    together = generate_batch(model, [ids], sampling, weights, keep_logits=keep_logits)
     return (tokens[0] for tokens in together if tokens[0] is not None)
 
 
@@ -75,18 +83,46 @@ def generate_batch(
     prompts: Sequence[Tensor | Sequence[int]],
     sampling: SamplingConfig | None = None,
     weights: str = "fp32",
+    *,
+    seeds: Sequence[int | None] | None = None,
+    keep_logits: bool = False,
 ) -> Iterator[tuple[GeneratedToken | None, ...]]:
     """Continue B prompts side by side: yields the B next tokens; None for a text that has ended.
 
-    Each text is what ``generate_steps`` alone would make of its prompt, a seed included. Faults are raised at once.
+    Each text is what ``generate_steps`` alone would make of its prompt with its own of the B ``seeds`` (default: the
+    seed of ``sampling`` for each). Faults are raised at once.
     """
     if not prompts:
         raise ValueError("There is no prompt: give at least one.")
+    sampling = sampling or SamplingConfig()
+    seeds = [sampling.seed] * len(prompts) if seeds is None else seeds
+    if len(seeds) != len(prompts):
+        raise ValueError(f"There are {len(seeds)} seeds for {len(prompts)} prompts: give one for each.")
     kind = check_weights(weights, model)
-    return _steps(model, [_checked_ids(model, ids) for ids in prompts], sampling or SamplingConfig(), kind)
+    return _steps(model, [checked_ids(model, ids) for ids in prompts], sampling, kind, seeds, keep_logits)
 
 
-def _checked_ids(model: GPTModel, ids: Tensor | Sequence[int]) -> list[int]:
+def generate_samples(
+    model: GPTModel,
+    ids: Tensor | Sequence[int],
+    n_samples: int,
+    sampling: SamplingConfig | None = None,
+    weights: str = "fp32",
+    keep_logits: bool = False,
+) -> Iterator[tuple[GeneratedToken | None, ...]]:
+    """Continue one prompt ``n_samples`` times side by side (1 to 64), as ``generate_batch``, with different draws.
+
+    With a seed, sample i is what ``seed + i`` alone would give, so that the first is the plain answer and each can be
+    had again; without one, all draws are new. Greedy samples are all the same.
+    """
+    if not 1 <= n_samples <= MOST_SAMPLES:
+        raise ValueError(f"{n_samples:,} samples were asked for: ask for 1 to {MOST_SAMPLES}.")
+    seed = sampling.seed if sampling else None
+    seeds = [None if seed is None else (seed + i) % 2**63 for i in range(n_samples)]
+    return generate_batch(model, [ids] * n_samples, sampling, weights, seeds=seeds, keep_logits=keep_logits)
+
+
+def checked_ids(model: GPTModel, ids: Tensor | Sequence[int]) -> list[int]:
     """``ids`` as a list, or a ValueError that says what is wrong with it."""
     vocabulary = model.config.vocab_size
     if isinstance(ids, Tensor):
@@ -111,17 +147,22 @@ def _checked_ids(model: GPTModel, ids: Tensor | Sequence[int]) -> list[int]:
 
 
 def _steps(
-    model: GPTModel, texts: list[list[int]], sampling: SamplingConfig, weights: Weights
+    model: GPTModel,
+    texts: list[list[int]],
+    sampling: SamplingConfig,
+    weights: Weights,
+    seeds: Sequence[int | None],
+    keep_logits: bool,
 ) -> Iterator[tuple[GeneratedToken | None, ...]]:
     streams = [torch.Generator() for _ in texts]
-    for stream in streams:
-        stream.seed() if sampling.seed is None else stream.manual_seed(sampling.seed)
-    next_logits = _Decoder(model, max(map(len, texts)) + sampling.max_new_tokens, weights)
+    for stream, seed in zip(streams, seeds, strict=True):
+        stream.seed() if seed is None else stream.manual_seed(seed)
+    next_logits = Decoder(model, max(map(len, texts)) + sampling.max_new_tokens, weights)
     ended = [False] * len(texts)
     for _ in range(sampling.max_new_tokens):
         rows = next_logits(texts)
         tokens = tuple(
-            None if over else choose(logits, text, sampling, stream)
+            None if over else choose(logits, text, sampling, stream, keep_logits)
             for logits, text, stream, over in zip(rows, texts, streams, ended, strict=True)
         )
         for number, token in enumerate(tokens):
@@ -132,7 +173,7 @@ def _steps(
             return
 
 
-class _Decoder:
+class Decoder:
     """Logits of the token after each text, reading only what is new while it all fits into the context.
 
     Past the context length the window moves, and with learnt absolute positions every token in it then gets another
@@ -144,6 +185,7 @@ class _Decoder:
         self.room = min(longest, model.config.context_length)
         self.cache: KVCache | None = None
         self.reader: Reader | None = None
+        self.starts: list[int] = []
 
     def __call__(self, texts: list[list[int]]) -> Tensor:
         """Logits [B, V], fp32 on the CPU."""
@@ -151,6 +193,12 @@ class _Decoder:
             if type(self.model) is GPTModel and self.model.tok_emb.weight.device.type == "cpu":
                 return self._read(texts)
             return torch.stack([self._read_alone(text, keep=len(texts) == 1) for text in texts])
+
+    def reorder(self, parents: Sequence[int]) -> None:
+        """From now on text i follows what was text ``parents[i]``; there may be more of them, or fewer."""
+        if self.reader is not None:
+            self.reader.reorder(parents)
+            self.starts = [self.starts[i] for i in parents]
 
     def _read(self, texts: list[list[int]]) -> Tensor:
         """All texts at once: they end together, shorter ones begin later. What stands before them is not looked at."""
@@ -181,31 +229,20 @@ class _Decoder:
             return model.out_head(last)[0].float().cpu()
 
 
-def choose(logits: Tensor, context: Sequence[int], sampling: SamplingConfig, stream: torch.Generator) -> GeneratedToken:
-    """The next token after ``context`` given ``logits`` [V] (fp32, CPU)."""
-    own = logits.softmax(-1)
+def choose(
+    logits: Tensor, context: Sequence[int], sampling: SamplingConfig, stream: torch.Generator, keep_logits: bool = False
+) -> GeneratedToken:
+    """The next token after ``context`` given ``logits`` [V], drawn from ``filtered_distribution`` by ``stream``."""
+    spread = filtered_distribution(logits, context, sampling)
+    own, chances = spread.before, spread.chances
     best = own.topk(min(N_ALTERNATIVES, len(own)))
-    alternatives = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-
-    scores = logits.double()  # room for a temperature near zero
-    if sampling.repetition_penalty != 1.0:
-        seen = torch.tensor(sorted(set(context)))
-        there = scores[seen]
-        scores[seen] = torch.where(there < 0, there * sampling.repetition_penalty, there / sampling.repetition_penalty)
-    if sampling.temperature == 0:
-        chosen = int(scores.argmax())
-        return GeneratedToken(chosen, float(own[chosen]), alternatives, 1, 1.0)
-
-    scores = (scores - scores.max()) / sampling.temperature  # 0 for the likeliest, never an overflow
-    candidates = torch.arange(len(scores))
-    if sampling.top_k is not None and sampling.top_k < len(scores):
-        scores, candidates = scores.topk(sampling.top_k)
-    chances = scores.softmax(-1)
-    if sampling.top_p is not None and sampling.top_p < 1:
-        chances, order = chances.sort(descending=True, stable=True)
-        before = chances.cumsum(-1) - chances
-        kept = max(1, int((before < sampling.top_p).sum()))  # the fewest whose sum reaches top_p
-        chances, candidates = chances[:kept] / chances[:kept].sum(), candidates[order[:kept]]
-    index = int(torch.multinomial(chances, 1, generator=stream))
-    chosen = int(candidates[index])
-    return GeneratedToken(chosen, float(own[chosen]), alternatives, int((chances > 0).sum()), float(chances[index]))
+    index = 0 if sampling.temperature == 0 else int(torch.multinomial(chances, 1, generator=stream))
+    chosen = int(spread.candidates[index])
+    return GeneratedToken(
+        id=chosen,
+        probability=float(own[chosen]),
+        alternatives=tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)),
+        drawn_from=spread.n_kept,
+        chance=float(chances[index]),
+        logits=logits.float().cpu() if keep_logits else None,
+    )

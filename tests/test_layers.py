@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"home", "events", "config"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
-    {"text_statistics", "runs", "dataset", "model", "metrics"},
-    {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary"},
-    {"state", "figures"},
-    {"training", "estimate"},
+    {"text_statistics", "runs", "dataset", "model", "metrics", "distribution", "prompt", "cloze"},
+    {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "token_history"},
+    {"state", "figures", "beams", "inspection", "perplexity"},
+    {"training", "estimate", "explain"},
     {"preflight", "worker"},
+    {"lesson_run"},
     {"__main__"},
 )
 FORBIDDEN = {

@@ -8,7 +8,7 @@ of the residual stream is always fp32. A prompt, or a window that moved, is read
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -119,6 +119,11 @@ class Reader:
         shape = (config.n_layers, 2, batch_size, config.n_heads, length, config.head_dim)
         self.store = torch.zeros(shape, dtype=self.weights.dtype)
         self.length = 0
+
+    def reorder(self, parents: Sequence[int]) -> None:
+        """Text i becomes a copy of what was text ``parents[i]``; there may be more of them, or fewer."""
+        if list(parents) != list(range(self.store.shape[2])):
+            self.store = self.store[:, :, torch.tensor(parents)]
 
     def read(self, ids: Tensor, start: Tensor | None = None) -> Tensor:
         """Token ids [B, T] that follow what was read -> logits [B, V] (fp32) of the token after the last."""
