@@ -9,7 +9,7 @@ import streamlit as st
 from pages.shared.decoding import in_words
 from pages.shared.generation import Generation, Prompt, alternative_pieces
 from pages.shared.look import escape, number
-from pages.shared.token_strip import Token, token_strip, tokens_of
+from pages.shared.token_strip import Token, token_strip, tokens_of, trace
 
 WHITESPACE = "playground.whitespace"
 CHOSEN = "playground.chosen"  # (text, place) of the token of the answer that was pressed
@@ -97,11 +97,12 @@ def _texts(generation: Generation | None, show_whitespace: bool) -> None:
             st.session_state[CHOSEN] = (place, pressed - shown)
             st.rerun()
         elif pressed is not None:
-            st.query_params["token"] = str(tokens[pressed]["id"])
-            st.rerun()
+            trace(tokens[pressed]["id"])
 
 
 def _heading(generation: Generation, place: int) -> str:
+    if generation.notes:
+        return f"Beam {place + 1}, {generation.notes[place]}"
     same = len(set(generation.prompts)) == 1
     seed = generation.sampling.seed
     kind = "Sample" if same else "Prompt"

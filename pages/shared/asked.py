@@ -79,9 +79,19 @@ def lens(weights: Path, ids: Sequence[int], device: str = "cpu") -> list[tuple[s
     return _lens(*_file(weights), tuple(ids), device)
 
 
-def text_surprise(weights: Path, ids: Sequence[int], device: str = "cpu") -> Floats:
-    """As ``token_surprise`` for a text of any length, read window by window."""
-    return _text_surprise(*_file(weights), tuple(ids), device)
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The surprise at each token of a text but the first (nats), their mean, and what follows from it."""
+
+    losses: Floats
+    loss: float
+    perplexity: float
+    bits_per_character: float
+
+
+def scored(weights: Path, ids: Sequence[int], device: str = "cpu") -> Scored:
+    """How surprised a model is by a text of any length, of two tokens or more, read window by window."""
+    return _scored(*_file(weights), tuple(ids), device)
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,11 @@ def guesses(weights: Path, ids: Sequence[int], truth: int, device: str = "cpu") 
     return _guesses(*_file(weights), tuple(ids), truth, device)
 
 
+def neighbours(weights: Path, token: int) -> tuple[tuple[int, float], ...]:
+    """The tokens nearest to one by the cosine of their embeddings, nearest first."""
+    return _neighbours(*_file(weights), token)
+
+
 def _file(weights: Path) -> tuple[str, int, int]:
     try:
         stat = weights.stat()
@@ -110,25 +125,26 @@ def _file(weights: Path) -> tuple[str, int, int]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _next_logits(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], device: str) -> Floats:
-    from gptlab.inspection import next_token_logits
+    from gptlab.inspection import next_token_distribution
 
-    return next_token_logits(open_model(Path(path), device), ids).numpy()
+    model = open_model(Path(path), device)
+    return next_token_distribution(model, ids[-model.config.context_length :]).logits.numpy()
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _token_surprise(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], device: str) -> Floats:
-    import torch
+    from gptlab.inspection import read_passage
 
-    from gptlab.loss import token_losses
-
-    return token_losses(open_model(Path(path), device), torch.tensor(ids)).numpy()
+    return read_passage(open_model(Path(path), device), ids).surprise.numpy()
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def _attention(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], device: str) -> Floats:
-    from gptlab.inspection import attention_maps
+    from gptlab.inspection import Trace
 
-    return attention_maps(open_model(Path(path), device), ids).numpy().astype(np.float16)
+    trace = Trace(open_model(Path(path), device), ids)
+    layers = range(len(trace.streams) - 1)
+    return np.stack([trace.attention(layer).numpy().astype(np.float16) for layer in layers])
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -137,23 +153,32 @@ def _lens(
 ) -> list[tuple[str, list[int], list[float]]]:
     from gptlab.inspection import logit_lens
 
-    best = logit_lens(open_model(Path(path), device), ids).softmax(-1).max(-1)
-    names = ["embedding", *(f"layer {number + 1}" for number in range(len(best.values) - 1))]
-    return list(zip(names, best.indices.tolist(), best.values.tolist(), strict=True))
+    found = logit_lens(open_model(Path(path), device), ids, top=1)
+    names = ["embedding", *(f"layer {number + 1}" for number in range(len(found.top_ids) - 1))]
+    return list(zip(names, found.top_ids[..., 0].tolist(), found.top_probabilities[..., 0].tolist(), strict=True))
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def _text_surprise(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], device: str) -> Floats:
-    return _token_surprise(path, mtime_ns, n_bytes, ids, device)
+@st.cache_data(max_entries=32, show_spinner="Scoring …")
+def _scored(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], device: str) -> Scored:
+    from gptlab.perplexity import score_ids
+
+    found = score_ids(open_model(Path(path), device), ids)
+    return Scored(found.losses.numpy(), found.loss, found.perplexity, found.bits_per_character)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _guesses(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], truth: int, device: str) -> Guesses:
-    from gptlab.inspection import next_token_logits
+    from gptlab.inspection import next_token_distribution
 
-    chances = next_token_logits(read_model(Path(path), device), ids).softmax(-1)
-    best = chances.topk(min(5, len(chances)))
+    model = read_model(Path(path), device)
+    found = next_token_distribution(model, ids[-model.config.context_length :])
+    chances = found.logits.softmax(-1)
     own = float(chances[truth])
-    return Guesses(
-        tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)), own, 1 + int((chances > own).sum())
-    )
+    return Guesses(tuple(tuple(guess) for guess in found.top[:5]), own, 1 + int((chances > own).sum()))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _neighbours(path: str, mtime_ns: int, n_bytes: int, token: int) -> tuple[tuple[int, float], ...]:
+    from gptlab.explain import nearest_tokens
+
+    return tuple((near.id, near.cosine) for near in nearest_tokens(read_model(Path(path)), token))

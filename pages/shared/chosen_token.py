@@ -11,7 +11,7 @@ from pages.shared.answer import CHOSEN
 from pages.shared.continuations import Tree
 from pages.shared.look import number
 from pages.shared.token_bars import bars_of, token_bars
-from pages.shared.token_strip import TRACED
+from pages.shared.token_strip import trace
 
 Fork = Callable[[int, int, int | None], None]  # text, place, the alternative or None: drawn anew
 
@@ -43,8 +43,7 @@ def chosen_token(tree: Tree, fork: Fork) -> None:
         with st.container(horizontal=True):
             again = st.button("Write on from before it", icon=":material/refresh:", key="regenerate-here")
             if st.button("Where this token comes from", icon=":material/account_tree:", key="trace-chosen"):
-                st.query_params[TRACED] = str(token.id)
-                st.rerun()
+                trace(token.id)
     if pressed is not None or again:
         fork(text, place, None if again else pressed)
         st.rerun()

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gptlab.config import SamplingConfig
 from gptlab.parsing import explain_validation_error
+from pages.shared.generation import MOST_SEARCHED
 from pages.shared.model_cache import devices
 from pages.shared.url_state import Field, flag, number_in
 
@@ -76,7 +77,7 @@ def decoding_controls() -> None:
             st.number_input(
                 "Beams", 1, MOST_BEAMS, step=1, key=f"{KEY}.beams", persist_state="session",
                 help="Above 1: beam search. So many texts are followed at once and the likeliest as a whole are kept; "
-                "temperature, top k, top p and min p play no part.",
+                f"temperature, top k, top p and min p play no part. At most {MOST_SEARCHED} new tokens.",
             )  # fmt: skip
         with right:
             seed_off = {"placeholder": "new each time", "disabled": fixed}

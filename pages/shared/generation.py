@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0  # seconds that a thread writes on while no page looks: then the page was left
 SMALL_MODEL = 40_000_000  # parameters: below, a second core costs more waiting than it saves work
+MOST_SEARCHED = 100  # new tokens of a beam search, which cannot be stopped half-way
 LONGEST_PROMPT = 100_000  # characters; far more than any model here can read
 
 State = Literal["loading", "writing", "done", "stopped", "left", "failed"]
@@ -73,6 +75,7 @@ class Generation:
         self.n_kept = len(kept)
         self.sampling, self.title, self._sparing = sampling, title, sparing
         self.beams = beams
+        self.notes: tuple[str, ...] = ()  # of beam search: one for each text
         self.manner = f"beam search with {beams} beams" if beams > 1 else ""
         self.texts: list[list[GeneratedToken]] = [list(kept), *([] for _ in more)]
         self.state: State = "loading"
@@ -158,30 +161,60 @@ class Generation:
         torch.set_num_threads(1 if self._sparing or model.n_parameters < SMALL_MODEL else available_cores())
         self.first_at = self.last_at = time.monotonic()
         self.state = "writing"
-        writers = [self._writer(model, number) for number in range(len(self.prompts))]
-        while any(writers):
-            for number, writer in enumerate(writers):
-                if self._stop.is_set():
-                    return "stopped"
-                if time.monotonic() - self._watched > self._patience:
-                    return "left"
-                token = next(writer, None) if writer else None
-                if token is None:
-                    writers[number] = None
-                    continue
-                self.texts[number].append(token)
-                self.last_at = time.monotonic()
+        if self.beams > 1:
+            self._search(model)
+            return "done"
+        for tokens in self._steps(model):
+            for text, token in zip(self.texts, tokens, strict=True):
+                if token is not None:
+                    text.append(token)
+            self.last_at = time.monotonic()
+            if self._stop.is_set():
+                return "stopped"
+            if time.monotonic() - self._watched > self._patience:
+                return "left"
         return "done"
 
-    def _writer(self, model: GPTModel, number: int) -> Iterator[GeneratedToken] | None:
-        """The tokens of one text, one after another."""
+    def _steps(self, model: GPTModel) -> Iterator[tuple[GeneratedToken | None, ...]]:
+        """The next token of each text, one after another; nothing where the page is gone before the first."""
         from gptlab import sampling
 
-        chosen = self.sampling
-        if chosen.seed is not None and number:
-            chosen = chosen.model_copy(update={"seed": chosen.seed + number})
-        ids = [*self.prompts[number].ids, *(token.id for token in self.texts[number])]
-        return sampling.generate_steps(model, ids, chosen)
+        if self._stop.is_set() or time.monotonic() - self._watched > self._patience:
+            self._stop.set()
+            return iter(())
+        texts = [self._ids(number) for number in range(len(self.prompts))]
+        if len(texts) == 1:
+            return ((token,) for token in sampling.generate_steps(model, texts[0], self.sampling))
+        seed = self.sampling.seed
+        seeds = [None if seed is None else seed + number for number in range(len(texts))]
+        return sampling.generate_batch(model, texts, self.sampling, seeds=seeds)
+
+    def _search(self, model: GPTModel) -> None:
+        """The best beams as texts, the likeliest first; how likely each of their tokens was is read off afterwards."""
+        from gptlab.beams import beam_search
+        from gptlab.perplexity import score_ids
+        from gptlab.sampling import GeneratedToken
+
+        ids, kept = self._ids(0), self.texts[0]
+        most = min(self.sampling.max_new_tokens, MOST_SEARCHED)
+        found = beam_search(model, ids, self.beams, most, stop_at_end=self.sampling.stop_at_end)
+        self.prompts = (self.prompt,) * len(found)
+        self.notes = tuple(f"{beam.logprob:.1f} nats as a whole" for beam in found)
+        texts = []
+        for beam in found:
+            losses = score_ids(model, [*ids, *beam.ids]).losses[-len(beam.ids) :] if beam.ids else ()
+            new = [
+                GeneratedToken(id_, math.exp(-float(loss)), (), 0, 0.0)
+                for id_, loss in zip(beam.ids, losses, strict=True)
+            ]
+            texts.append([*kept, *new])
+        self.n_kept *= len(found)
+        self.texts = texts
+        self.last_at = time.monotonic()
+
+    def _ids(self, number: int) -> list[int]:
+        """What the model is given for one text."""
+        return [*self.prompts[number].ids, *(token.id for token in self.texts[number])]
 
 
 def alternative_pieces(tokens: Sequence[GeneratedToken]) -> list[list[list[object]]]:

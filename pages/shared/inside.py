@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from gptlab.config import SamplingConfig
 from gptlab.runs import Run
 from pages.shared.asked import attention, lens, next_logits, token_surprise, weights_of
 from pages.shared.attention_map import attention_map
@@ -14,7 +13,7 @@ from pages.shared.decoding import chosen_device
 from pages.shared.generation import Generation, read_prompt
 from pages.shared.lens_table import lens_table
 from pages.shared.look import escape
-from pages.shared.next_token import entropy
+from pages.shared.next_token import bits
 from pages.shared.surprise import surprise_strip
 from pages.shared.token_bars import bars_of, token_bars
 from pages.shared.url_state import Field, flag
@@ -112,17 +111,17 @@ def _layers(run: Run, wanted: str, ids: tuple[int, ...]) -> None:
 
 
 def _next(run: Run, wanted: str, ids: tuple[int, ...]) -> None:
-    from gptlab.sampling import filtered_distribution
+    from gptlab.distribution import entropy
 
     st.subheader("The next token", anchor=False)
     logits = next_logits(weights_of(run, wanted), ids, chosen_device())
-    own = filtered_distribution(logits, ids, SamplingConfig(temperature=1.0))
+    own = logits.softmax(-1)
     best = own.topk(min(TOP, len(own)))
     token_bars(
         bars_of(best.indices.tolist(), best.values.tolist()), key="top", label=f"The {TOP} likeliest next tokens"
     )
     rest = max(0.0, 1 - float(best.values.sum()))
-    st.caption(f"All others together: {100 * rest:.1f} %. Entropy {entropy(own):.2f} bits.")
+    st.caption(f"All others together: {100 * rest:.1f} %. Entropy {bits(entropy(own))} bits.")
 
 
 def _surprise(run: Run, wanted: str, ids: tuple[int, ...]) -> None:

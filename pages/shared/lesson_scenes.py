@@ -16,7 +16,7 @@ from pages.shared.decoding import decoding_controls
 from pages.shared.generation import read_prompt
 from pages.shared.look import number
 from pages.shared.loss_panel import loss_panel
-from pages.shared.next_token import draw, entropy, sampling_or_greedy
+from pages.shared.next_token import bits, draw, sampling_or_greedy
 from pages.shared.run_status import config_of, run_extent
 from pages.shared.surprise import surprise_strip
 from pages.shared.token_strip import token_strip, tokens_of
@@ -127,16 +127,16 @@ def decoding(run: Run) -> Question:
     with right:
         st.caption("After “The river”, the model’s next token:")
         draw(logits, ids, sampling_or_greedy())
-    from gptlab.sampling import filtered_distribution
+    from gptlab.distribution import filtered_distribution
 
-    cold, hot = (entropy(filtered_distribution(logits, ids, SamplingConfig(temperature=t))) for t in (0.5, 1.5))
+    cold, hot = (filtered_distribution(logits, ids, SamplingConfig(temperature=t)).entropy_after for t in (0.5, 1.5))
     options = ("It grows", "It shrinks", "It stays as it is")
     truth = options[0] if hot > cold else options[1] if hot < cold else options[2]
     return Question(
         "What happens to the entropy when the temperature goes from 0.5 up to 1.5?",
         options,
         truth,
-        f"Right: from {number(cold, 2)} to {number(hot, 2)} bits. A higher temperature evens the probabilities out, "
+        f"Right: from {bits(cold)} to {bits(hot)} bits. A higher temperature evens the probabilities out, "
         "and what is drawn is less certain.",
     )
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from gptlab.lesson_run import find_lesson_run
 from gptlab.runs import Run
 from pages.shared import lesson_scenes as scenes
-from pages.shared.lesson_run import lesson_run, train_first
+from pages.shared.lesson_training import train_first
 from pages.shared.look import escape
+from pages.shared.store import kept, store
 
 LESSON = "lesson"  # its name in the URL
 
@@ -92,7 +94,8 @@ def lesson_page(lesson: Lesson) -> None:
     _contents(place)
     st.title(lesson.title, anchor=False)
     st.markdown(f"##### {lesson.sentence}")
-    run = lesson_run()
+    found = find_lesson_run(store())
+    run = kept(found) if found else None
     if run is None or run.status() != "finished":
         train_first(run)
         return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -12,6 +14,9 @@ from pages.shared.asked import next_logits, weights_of
 from pages.shared.decoding import chosen_beams, chosen_device, chosen_sampling
 from pages.shared.look import escape, number
 from pages.shared.token_bars import bars_of, token_bars
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHOWN = 12
 
@@ -29,31 +34,25 @@ def next_token(run: Run, wanted: str | None, ids: Sequence[int]) -> None:
         st.caption(escape(str(error)))
 
 
-def draw(logits: object, ids: Sequence[int], sampling: SamplingConfig) -> None:
-    from gptlab.sampling import filtered_distribution
+def draw(logits: Tensor, ids: Sequence[int], sampling: SamplingConfig) -> None:
+    """Bars of what ``logits`` say after ``ids``, and of what ``sampling`` leaves of it."""
+    from gptlab.distribution import filtered_distribution
 
-    own = filtered_distribution(logits, ids, SamplingConfig(temperature=1.0))
-    left = filtered_distribution(logits, ids, sampling)
-    order = own.topk(min(SHOWN, len(own))).indices
-    after = left.topk(min(SHOWN, len(left)))
-    rows = list(dict.fromkeys([*order.tolist(), *after.indices[after.values > 0].tolist()]))
-    rows = sorted(rows, key=lambda id_: (-float(left[id_]), -float(own[id_])))[:SHOWN]
+    found = filtered_distribution(logits, ids, sampling)
+    rows = sorted(found.likeliest(SHOWN), key=lambda row: (-row.after, -row.before))[:SHOWN]
     token_bars(
-        bars_of(rows, [float(left[i]) for i in rows], [float(own[i]) for i in rows]),
+        bars_of([row.id for row in rows], [row.after for row in rows], [row.before for row in rows]),
         key="next-token",
         label="The likeliest next tokens, before and after the settings",
     )
-    kept = int((left > 0).sum())
-    entropies = f"entropy {number(entropy(own), 2)} → {number(entropy(left), 2)} bits"
+    entropies = f"entropy {bits(found.entropy_before)} → {bits(found.entropy_after)} bits"
     beams = " Beam search looks further than one token." if chosen_beams() > 1 else ""
-    st.caption(f"{kept:,} of {len(own):,} tokens can be drawn; {entropies}.{beams}")
+    st.caption(f"{found.n_kept:,} of {len(found.before):,} tokens can be drawn; {entropies}.{beams}")
 
 
-def entropy(chances: object) -> float:
-    """Of a distribution [V], in bits: as many fair coins would be as uncertain."""
-    from gptlab.sampling import entropy_bits
-
-    return entropy_bits(chances)
+def bits(nats: float) -> str:
+    """An entropy as people read it: as many fair coins would be as uncertain."""
+    return number(nats / math.log(2), 2)
 
 
 def sampling_or_greedy() -> SamplingConfig:

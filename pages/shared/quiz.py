@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 import streamlit as st
 
+from gptlab.cloze import ClozeQuestion, cloze_question
 from gptlab.corpus import open_corpus
 from gptlab.runs import Run
 from pages.shared.asked import epoch_label, guesses, some_steps, weights_of
@@ -18,15 +18,7 @@ from pages.shared.url_state import Field, number_in, one_of
 PLACE, PART, SHOWN, TALLY = (f"playground.quiz_{name}" for name in ("place", "part", "shown", "tally"))
 PARTS = {"train": "Text it trained on", "val": "Text it never saw"}
 FIELDS = (Field("quiz", PLACE, number_in(1, 10**9, int)), Field("part", PART, one_of(*PARTS), "val"))
-BEFORE = 40  # tokens shown before the hidden one
-
-
-@dataclass(frozen=True)
-class Riddle:
-    """The hidden token and those before it that are shown and that the model reads."""
-
-    before: tuple[int, ...]
-    hidden: int
+SHOWN_BEFORE, SHOWN_AFTER = 60, 12  # tokens around the hidden one
 
 
 def quiz_section(run: Run, wanted: str | None) -> None:
@@ -42,21 +34,22 @@ def quiz_section(run: Run, wanted: str | None) -> None:
         st.info("Nothing is saved yet: the quiz needs a checkpoint.", icon=":material/hourglass_top:")
         return
     try:
-        riddle = _riddle(run, str(part))
+        riddle = _question(run, str(part))
     except (ValueError, OSError) as error:
         st.error(escape(str(error)), icon=":material/error:")
         return
-    st.caption("Which token comes next? The model sees what you see, and nothing after it.")
-    shown = tokens_of(riddle.before)
+    st.caption("One word is hidden: which? The model is given only what stands before it.")
     revealed = st.session_state.get(SHOWN) == st.session_state.get(PLACE)
-    last = tokens_of([riddle.hidden])[0] | {"here": True} if revealed else {"text": " ▁▁▁▁▁ ", "id": 0, "plain": True}
-    token_strip([*shown, last], key="quiz-tokens", label="The text, one token hidden", press="nothing", hint="")
+    hidden = tokens_of([riddle.answer])[0] | {"here": True} if revealed else {"text": " ▁▁▁▁▁", "id": -1, "here": True}
+    after = [token | {"mark": "prompt"} for token in tokens_of(riddle.after[:SHOWN_AFTER])]
+    shown = [*tokens_of(riddle.before[-SHOWN_BEFORE:]), hidden, *after]
+    token_strip(shown, key="quiz-tokens", label="The text, one token hidden", press="nothing", hint="")
     with st.form("quiz", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         guess = st.text_input("Your guess", key=f"quiz.guess.{st.session_state[PLACE]}", max_chars=60)
         sent = st.form_submit_button("Reveal", type="primary", icon=":material/visibility:", disabled=revealed)
     if sent:
         st.session_state[SHOWN] = st.session_state[PLACE]
-        right = guess.strip().casefold() == _piece(riddle.hidden).strip().casefold() and bool(guess.strip())
+        right = guess.strip().casefold() == _piece(riddle.answer).strip().casefold() and bool(guess.strip())
         tally = st.session_state.get(TALLY, (0, 0))
         st.session_state[TALLY] = (tally[0] + right, tally[1] + 1)
         st.rerun()
@@ -74,17 +67,13 @@ def _another() -> None:
     st.session_state[PLACE] = random.randrange(1, 10**9)
 
 
-def _riddle(run: Run, part: str) -> Riddle:
+def _question(run: Run, part: str) -> ClozeQuestion:
     config = run.config
     train, val = open_corpus(config.data.corpus, download=False).split_ids(config.data.train_ratio)
-    ids = train if part == "train" else val
-    if len(ids) < 2:
-        raise ValueError("This part of the text has fewer than two tokens: choose the other one.")
     if not st.session_state.get(PLACE):
         _another()
-    low = min(BEFORE, len(ids) - 1)
-    at = low + st.session_state[PLACE] % (len(ids) - low)
-    return Riddle(tuple(int(i) for i in ids[max(0, at - BEFORE) : at]), int(ids[at]))
+    seed = int(st.session_state[PLACE])
+    return cloze_question(train if part == "train" else val, config.model.context_length, seed)
 
 
 def _piece(id_: int) -> str:
@@ -93,8 +82,8 @@ def _piece(id_: int) -> str:
     return token_pieces([id_])[0]
 
 
-def _reveal(run: Run, riddle: Riddle, guess: str) -> None:
-    truth = _piece(riddle.hidden)
+def _reveal(run: Run, riddle: ClozeQuestion, guess: str) -> None:
+    truth = _piece(riddle.answer)
     said = guess.strip()
     if said and said.casefold() == truth.strip().casefold():
         st.success(f"Right: “{escape(truth)}”.", icon=":material/check_circle:")
@@ -106,7 +95,7 @@ def _reveal(run: Run, riddle: Riddle, guess: str) -> None:
     bar = st.progress(0.0, text="Asking every epoch …")
     for number_, name in enumerate(names):
         try:
-            found = guesses(weights_of(run, name), riddle.before, riddle.hidden)
+            found = guesses(weights_of(run, name), riddle.before, riddle.answer)
         except ValueError as error:
             rows.append([epoch_label(run, name), f"({error})", "–", "–", "–"])
             continue
@@ -123,5 +112,5 @@ def _reveal(run: Run, riddle: Riddle, guess: str) -> None:
             ("Weights", ""), ("Its three guesses", "prose"), ("Sure of the first", "number"),
             (f"Chance of “{truth.strip() or truth}”", "number"), ("Its rank", "number"),
         ],
-        rows, key="quiz-table", label="What the model guessed at each epoch",
+        rows, key="quiz-table", pressable=False, label="What the model guessed at each epoch",
     )  # fmt: skip

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
 import streamlit as st
 
 from gptlab.runs import Run
-from pages.shared.asked import Floats, epoch_label, saved_steps, text_surprise, weights_of
+from pages.shared.asked import epoch_label, saved_steps, scored, weights_of
 from pages.shared.generation import read_prompt
 from pages.shared.look import escape, number
 from pages.shared.surprise import surprise_strip
@@ -68,30 +65,24 @@ def _score(run: Run, checkpoint: str, text: str, side: str) -> float | None:
         st.info("Paste or type a text.", icon=":material/edit:")
         return None
     try:
-        weights: Path = weights_of(run, checkpoint)
-        losses: Floats = text_surprise(weights, ids)
+        found = scored(weights_of(run, checkpoint), ids)
     except ValueError as error:
         st.error(escape(str(error)), icon=":material/error:")
         return None
-    bits = bits_per_character(ids, losses)
     st.caption(f"**{side}** · {escape(run.name)}, {escape(epoch_label(run, checkpoint))}")
-    mean = float(losses.mean())
     with st.grid(4, min_column_width=96, gap="small"):
-        st.metric("Perplexity", number(math.exp(mean), 1), help="e to the loss: as unsure as among so many tokens.")
-        st.metric("Loss", number(mean, 3), help="Mean surprise in nats a token.")
-        st.metric("Bits per character", number(bits, 2), help="Fair between texts and tokenizers: 8 is no idea at all.")
+        st.metric("Perplexity", number(found.perplexity, 1), help="e to the loss: as unsure as among so many tokens.")
+        st.metric("Loss", number(found.loss, 3), help="Mean surprise in nats a token.")
+        st.metric(
+            "Bits a character",
+            number(found.bits_per_character, 2),
+            help="Fair between texts and tokenizers: 8 is no idea at all.",
+        )
         st.metric("Tokens", number(len(ids)))
     if len(prompt.ids) > len(ids) or prompt.cut_characters:
         st.caption(f"The text is long: its first {len(ids):,} tokens of what was read are scored.")
-    surprise_strip(ids, losses, key=f"score-{side}", height=260)
-    return bits
-
-
-def bits_per_character(ids: tuple[int, ...], losses: Floats) -> float:
-    from gptlab.tokenizer import token_ids_to_text
-
-    characters = len(token_ids_to_text(list(ids[len(ids) - len(losses) :])))
-    return float(losses.sum()) / math.log(2) / max(1, characters)
+    surprise_strip(ids, found.losses, key=f"score-{side}", height=260)
+    return found.bits_per_character
 
 
 def _verdict(first: float, second: float, against: str) -> str:

@@ -169,15 +169,13 @@ def mark_differences(ours: list[dict[str, object]], theirs: list[dict[str, objec
 
 def _next_tokens(sides: tuple[Side, Side]) -> None:
     """The first new token: what each side thinks of it, the same tokens in both charts."""
-    from gptlab.sampling import filtered_distribution
-
     st.subheader("The first token after the prompt", anchor=False)
     ids = read_prompt(st.session_state.get(PROMPT) or "").ids
     found = []
     for side in sides:
         try:
             logits = next_logits(weights_of(side.run, side.checkpoint), ids, chosen_device())
-            found.append(filtered_distribution(logits, ids, SamplingConfig(temperature=1.0)))
+            found.append(logits.softmax(-1))
         except ValueError as error:
             st.caption(f"{escape(side.title)}: {escape(str(error))}")
             return

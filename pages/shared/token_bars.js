@@ -42,7 +42,7 @@ export default function (component) {
   }
   const { table } = kept;
   table.setAttribute("aria-label", data.label);
-  table.tHead.rows[0].cells[1].textContent = both ? "thin: the model, thick: these settings" : "probability";
+  table.tHead.rows[0].cells[1].textContent = both ? "thin: the model, thick: these settings" : data.unit === "cosine" ? "cosine" : "probability";
   table.hidden = !data.rows.length;
   kept.host.lastChild.textContent = data.rows.length ? "" : data.empty;
   const body = table.tBodies[0];
@@ -69,7 +69,7 @@ export default function (component) {
     if (both) bars.querySelector(".before").style.width = (100 * (item.before ?? 0)) / longest + "%";
     bars.querySelector(".after").style.width = (100 * item.p) / longest + "%";
     bars.querySelector(".after").hidden = item.p === 0;
-    line.cells[2].textContent = percent(item.p);
+    line.cells[2].textContent = data.unit === "cosine" ? item.p.toFixed(2) : percent(item.p);
     line.cells[2].title = both ? `${percent(item.before ?? 0)} by the model itself` : "";
   });
   return () => state.delete(parentElement);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from pages.shared.component import component
 
@@ -34,9 +34,16 @@ def bars_of(
 
 
 def token_bars(
-    rows: Sequence[Bar], *, key: str, label: str, pressable: bool = False, empty: str = "Nothing here yet."
+    rows: Sequence[Bar],
+    *,
+    key: str,
+    label: str,
+    pressable: bool = False,
+    unit: Literal["share", "cosine"] = "share",
+    empty: str = "Nothing here yet.",
 ) -> int | None:
-    """Show the bars; returns the id of the token that was just pressed, where ``pressable``."""
-    data = {"rows": list(rows), "label": label, "pressable": pressable, "empty": empty}
+    """Show the bars; returns the id of the token that was just pressed, where ``pressable``. ``unit``: what is
+    drawn, probabilities or cosines."""
+    data = {"rows": list(rows), "label": label, "pressable": pressable, "empty": empty, "unit": unit}
     chosen = component("token_bars")(key=key, data=data, on_chosen_change=lambda: None).chosen
     return None if chosen is None else int(chosen)

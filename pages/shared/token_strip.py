@@ -12,6 +12,7 @@ from pages.shared.component import component
 
 Token = dict[str, Any]
 TRACED = "token"  # the token whose chain is open, in the URL
+PLACE = "place"  # which of its places in the text is looked at, from 1
 
 
 def tokens_of(ids: Sequence[int], probabilities: Sequence[float | None] = (), *, prompt: int = 0) -> list[Token]:
@@ -30,6 +31,13 @@ def tokens_of(ids: Sequence[int], probabilities: Sequence[float | None] = (), *,
             token["p"] = probabilities[index]
         found.append(token)
     return found
+
+
+def trace(token: int) -> None:
+    """Open the chain of a token: the page is drawn again, with the dialog on it."""
+    st.query_params.pop(PLACE, None)
+    st.query_params[TRACED] = str(token)
+    st.rerun()
 
 
 def token_strip(
@@ -69,8 +77,7 @@ def token_strip(
         on_pressed_change=lambda: None,
     ).pressed
     if pressed and press == "trace":
-        st.query_params[TRACED] = str(int(pressed["id"]))
-        st.rerun()
+        trace(int(pressed["id"]))
     if pressed and press == "choose":
         place = int(pressed["index"])
         return place if place < len(tokens) and tokens[place]["id"] == pressed["id"] else None

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import streamlit as st
 
-from gptlab.config import PRESETS, RunConfig
-from gptlab.corpus import open_corpus
+from gptlab.lesson_run import lesson_run
 from gptlab.runs import Run
 from pages.shared.look import escape, number
-from pages.shared.starting import seen_live, start_once
-from pages.shared.store import kept, store
-
-NAME = "The lessons’ model"
-
-
-def lesson_config() -> RunConfig:
-    """The preset ``tiny`` on the built-in story, all its epochs kept."""
-    return PRESETS["tiny"]
-
-
-def lesson_run() -> Run | None:
-    """The finished run of that configuration, newest first; else one that trains now; else None."""
-    wanted = lesson_config().with_fields(data={"corpus": open_corpus("builtin", download=False).reference})
-    same = [kept(run) for run in store().list() if run.config_error is None and run.config == wanted]
-    finished = [run for run in same if run.status() == "finished" and len(run.checkpoints()) > 1]
-    return next(iter(finished or [run for run in same if run.is_locked()]), None)
+from pages.shared.store import store
 
 
 def train_first(run: Run | None) -> None:
     """In place of a lesson: train the model, or how far its training is. The page goes on by itself once it is done."""
-    if run is None:
+    if run is None or not run.is_locked():
         st.info(
-            "The lessons look into a small model that has just been trained. There is none on this machine yet: it "
+            "The lessons look into a small model that has just been trained. None is ready on this machine: it "
             "takes about half a minute to train, on the built-in story.",
             icon=":material/school:",
         )
         if st.button("Train the small model", type="primary", icon=":material/play_arrow:", key="train-lesson-model"):
             try:
-                start_once(store(), lesson_config(), name=NAME, seen=seen_live(store()))
+                lesson_run(store())
             except (ValueError, OSError) as error:
                 st.error(escape(str(error)), icon=":material/error:")
                 return
