@@ -174,7 +174,7 @@ def _guesses(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], truth
     found = next_token_distribution(model, ids[-model.config.context_length :])
     chances = found.logits.softmax(-1)
     own = float(chances[truth])
-    return Guesses(tuple(tuple(guess) for guess in found.top[:5]), own, 1 + int((chances > own).sum()))
+    return Guesses(tuple((guess.id, guess.probability) for guess in found.top[:5]), own, 1 + int((chances > own).sum()))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -68,8 +68,8 @@ def attention_link(run: Run, before: tuple[int, ...]) -> None:
         st.caption("It is the very first token of its part: nothing stands before it to predict it from.")
         return
     st.caption(
-        f"The text before it, as {escape(epoch_label(run, 'last'))} reads it. The last token of it looks back, and what "
-        "it gathers is what the token was predicted from."
+        f"The text before it, as {escape(epoch_label(run, 'last'))} reads it. The last token of it looks back, and "
+        "what it gathers is what the token was predicted from."
     )
     weights = attention(weights_of(run, "last"), before)
     at = st.session_state.get("chain.head", (0, 0))

@@ -43,7 +43,8 @@ class Found:
 def found_in(corpus: Corpus, config: RunConfig, token: int) -> Found:
     train, val = corpus.split_ids(config.data.train_ratio)
     parts = {"training": train, "validation": val}
-    counts, places = [], []
+    counts: list[int] = []
+    places: list[tuple[str, int]] = []
     for name, ids in parts.items():
         found = occurrences(ids, token, 0)
         counts.append(found.count)

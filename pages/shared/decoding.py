@@ -80,8 +80,9 @@ def decoding_controls() -> None:
                 f"temperature, top k, top p and min p play no part. At most {MOST_SEARCHED} new tokens.",
             )  # fmt: skip
         with right:
-            seed_off = {"placeholder": "new each time", "disabled": fixed}
-            st.number_input("Seed", 0, 2**53 - 1, None, 1, **seed_off, **_about("seed"))
+            st.number_input(
+                "Seed", 0, 2**53 - 1, None, 1, placeholder="new each time", disabled=fixed, **_about("seed")
+            )
             st.selectbox("Device", devices(), key=f"{KEY}.device", persist_state="session", help=_DEVICE_HELP)
         st.toggle("Stop at the end of the text", **_about("stop_at_end"))
 

@@ -54,7 +54,7 @@ def score_section(run: Run, wanted: str | None) -> None:
             st.caption("The same text, by these weights.")
             second = _score(run, other, text, "B")
     if first and second:
-        st.caption(_verdict(first, second, against))
+        st.caption(_verdict(first, second, str(against)))
 
 
 def _score(run: Run, checkpoint: str, text: str, side: str) -> float | None:

@@ -20,7 +20,8 @@ def text_table(
     pressable: bool = True,
     on_choose: Callable[[], None] = lambda: None,
 ) -> int | None:
-    """Show the table; returns the row whose first cell was just pressed, if ``pressable``. ``chosen`` is the row to highlight."""
+    """Show the table; returns the row whose first cell was just pressed, if ``pressable``. ``chosen`` is the row to
+    highlight."""
     data = {
         "columns": [{"name": name, "kind": kind} for name, kind in columns],
         "rows": [list(row) for row in rows],

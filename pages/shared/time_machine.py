@@ -143,11 +143,11 @@ def _answers(pair: tuple[Generation, Generation] | None, was_active: bool) -> No
         mark_differences(*(tokens[shown:] for tokens, shown in found))
     for name, column, place in zip("AB", st.columns(2, gap="medium"), (0, 1), strict=True):
         with column:
-            generation = pair[place] if pair else None
-            st.caption(f"**{name}** · {status(generation)}")
+            one = pair[place] if pair else None
+            st.caption(f"**{name}** · {status(one)}")
             with st.container(border=True, height=240, key=f"pair-{name}", autoscroll=was_active):
-                if generation and generation.state == "failed":
-                    st.error(escape(generation.fault), icon=":material/error:")
+                if one and one.state == "failed":
+                    st.error(escape(one.fault), icon=":material/error:")
                 token_strip(
                     found[place][0] if found else [], key=f"pair-tokens-{name}", label=f"The answer of {name}",
                     empty="The answer appears here.",
