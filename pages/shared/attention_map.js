@@ -4,7 +4,7 @@ const state = new WeakMap();
 const GLYPHS = { " ": "\u00b7", "\t": "\u21e5", "\n": "\u21b5", "\r": "\u240d" };
 const visible = (text) => text.replace(/[ \t\n\r]/g, (mark) => GLYPHS[mark]);
 const percent = (p) => (p >= 0.1 ? (100 * p).toFixed(0) : (100 * p).toPrecision(1)) + " %";
-const INK = [0, 114, 178];
+const INKS = { light: [0, 114, 178], dark: [86, 180, 233] };
 const LOOKED_AT = 5;
 
 const element = (tag, className, text) => {
@@ -21,14 +21,20 @@ function bytes(base64) {
   return out;
 }
 
+// Light text stands on a dark page, and wants a brighter ink.
+function inkOn(host) {
+  const [r, g, b] = (getComputedStyle(host).color.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number);
+  return r + g + b > 384 ? INKS.dark : INKS.light;
+}
+
 // side x side weights from 0 to 1, row = the token that looks; the square root makes small ones visible.
-function paint(canvas, side, weight) {
+function paint(canvas, side, weight, ink) {
   canvas.width = side;
   canvas.height = side;
   const pen = canvas.getContext("2d");
   const image = pen.createImageData(side, side);
   for (let i = 0; i < side * side; i += 1) {
-    image.data.set([...INK, Math.round(255 * Math.sqrt(weight(i)))], 4 * i);
+    image.data.set([...ink, Math.round(255 * Math.sqrt(weight(i)))], 4 * i);
   }
   pen.putImageData(image, 0, 0);
 }
@@ -113,15 +119,16 @@ export default function (component) {
   const T = data.tokens.length;
   const raw = bytes(data.large);
   kept.large = new Uint16Array(raw.buffer);
-  paint(kept.canvas, T, (i) => kept.large[i] / 65535);
+  const ink = inkOn(kept.host);
+  paint(kept.canvas, T, (i) => kept.large[i] / 65535, ink);
   kept.canvas.setAttribute("aria-label", `Attention of layer ${layer + 1}, head ${head + 1}: row looks at column`);
   kept.title.textContent = `Layer ${layer + 1}, head ${head + 1}: each row is a token, its ink where it looks`;
   kept.gridTitle.textContent = `${data.layers} layers by ${data.heads} heads`;
-  if (kept.thumbs !== data.thumbs) {
-    kept.thumbs = data.thumbs;
+  if (kept.thumbs !== data.thumbs + ink) {
+    kept.thumbs = data.thumbs + ink;
     const all = bytes(data.thumbs);
     const size = data.side * data.side;
-    kept.heads.style.gridTemplateColumns = `auto repeat(${data.heads}, minmax(1.4rem, ${data.heads > 6 ? "1fr" : "5rem"}))`;
+    kept.heads.style.gridTemplateColumns = `max-content repeat(${data.heads}, minmax(1.4rem, ${data.heads > 6 ? "1fr" : "5rem"}))`;
     kept.heads.replaceChildren(element("span", "label"));
     for (let h = 0; h < data.heads; h += 1) kept.heads.append(element("span", "label", String(h + 1)));
     for (let l = 0; l < data.layers; l += 1) {
@@ -134,7 +141,7 @@ export default function (component) {
         button.setAttribute("aria-label", button.title);
         const canvas = element("canvas");
         const from = (l * data.heads + h) * size;
-        paint(canvas, data.side, (i) => all[from + i] / 255);
+        paint(canvas, data.side, (i) => all[from + i] / 255, ink);
         button.append(canvas);
         button.addEventListener("click", () => setTriggerValue("chosen", { layer: l, head: h }));
         kept.heads.append(button);

@@ -57,8 +57,8 @@ def places_link(corpus: Corpus, config: RunConfig, found: Found, epochs: tuple[i
     """Show them; returns which of ``found.places`` is chosen, None where there is none."""
     total = found.training + found.validation
     st.markdown(
-        f"**In the text** · {number(found.training)} times in the training part, "
-        f"{number(found.validation)} times in the validation part"
+        f"**In the text** · {_times(found.training)} in the training part, "
+        f"{_times(found.validation)} in the validation part"
     )
     if not found.places:
         st.caption("The model never met it in this text: its embedding is what it was at the start, but for decay.")
@@ -81,6 +81,10 @@ def places_link(corpus: Corpus, config: RunConfig, found: Found, epochs: tuple[i
         f"Token {index + 1:,} of {len(ids):,} of the {part} part. {_windows(config, part, index, len(ids), epochs)}"
     )
     return chosen - 1
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else "never" if count == 0 else f"{number(count)} times"
 
 
 def _follow() -> None:

@@ -6,6 +6,5 @@ import streamlit as st
 
 
 def lessons_link() -> None:
-    st.page_link(
-        "pages/playground.py", label="Six short lessons", icon=":material/school:", query_params={"lesson": "tokens"}
-    )
+    if st.button("Six short lessons", icon=":material/school:", type="tertiary", key="lessons"):
+        st.switch_page("pages/playground.py", query_params={"lesson": "tokens"})

@@ -120,13 +120,13 @@ def _merges(makeup: TokenMakeup) -> None:
     st.caption("How byte pair encoding builds it: of the neighbours that can merge, the pair learnt first goes first.")
     rows = [
         [
-            f"{number}. merge {merge.rank:,}", f"{_piece(merge.left)} + {_piece(merge.right)}",
-            " | ".join(_piece(piece) for piece in merge.pieces),
+            f"{number}. merge {merge.rank:,}",
+            f"{_piece(merge.left)} + {_piece(merge.right)}  →  " + " | ".join(_piece(piece) for piece in merge.pieces),
         ]
         for number, merge in enumerate(makeup.merges, 1)
     ]  # fmt: skip
     text_table(
-        [("Step", ""), ("Joined", "prose"), ("Then it reads", "prose")], rows, key="chain.merges", label="Merges",
+        [("Step", ""), ("Joined, and how it then reads", "prose")], rows, key="chain.merges", label="Merges",
         pressable=False,
     )  # fmt: skip
 
