@@ -18,8 +18,10 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from gptlab.launcher import SETTINGS
+from pages.shared.lessons_link import lessons_link
 from pages.shared.live_status import live_status
 from pages.shared.routes import routes
+from pages.shared.token_chain import token_dialog
 
 HERE = Path(__file__).parent
 os.environ.setdefault("OMP_WAIT_POLICY", SETTINGS["OMP_WAIT_POLICY"])  # before a page loads torch
@@ -50,7 +52,9 @@ def main() -> None:
     page = st.navigation(pages, expanded=True)
     with st.sidebar:
         live_status()
+        lessons_link()
     page.run()
+    token_dialog()
     settle()
 
 

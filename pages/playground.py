@@ -1,65 +1,51 @@
-"""What does it say, and why? A trained model continues a prompt, token by token."""
+"""What does it say, and why? A trained model continues a prompt, is compared, looked into, and quizzed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import streamlit as st
 
-from gptlab.runs import Run, live_runs
-from pages.shared.answer import answer, prompt_tokens
-from pages.shared.checkpoint_picker import chosen_checkpoint, pick_checkpoint, weights_line
-from pages.shared.decoding import chosen_device, chosen_sampling, decoding_controls
-from pages.shared.generation import Generation, read_prompt
+from gptlab.runs import Run
+from pages.shared import inside, quiz, score, time_machine, writing
+from pages.shared.checkpoint_picker import pick_checkpoint, weights_line
+from pages.shared.decoding import FIELDS as DECODING
+from pages.shared.lessons import chosen_lesson, lesson_page
 from pages.shared.look import page_header
-from pages.shared.model_cache import open_model, warm_up
+from pages.shared.model_cache import memory_line, warm_up
 from pages.shared.run_picker import no_run_yet, pick_run
 from pages.shared.store import store
+from pages.shared.url_state import Field, mirror, one_of, restore
 
-if TYPE_CHECKING:
-    from gptlab.model import GPTModel
-
-PROMPT, ANSWER = "playground.prompt", "playground.answer"
-
-
-def generate(run: Run) -> None:
-    """Begin an answer to what stands in the page's inputs at this click; one that is still being written ends."""
-    if isinstance(before := st.session_state.get(ANSWER), Generation):
-        before.stop()
-    wanted, device = chosen_checkpoint(), chosen_device()
-
-    def open_weights() -> GPTModel:
-        return open_model(run.checkpoint(wanted).weights, device)
-
-    try:
-        title = f"{run.name}, after {run.checkpoint(wanted).step:,} steps"
-    except (OSError, ValueError):
-        title = run.name  # the thread says what is wrong
-    busy = any(other.log().device in (None, "cpu") for other in live_runs(store()))
-    prompt = read_prompt(st.session_state.get(PROMPT) or "")
-    generation = Generation(open_weights, prompt, chosen_sampling(), title=title, sparing=busy).start()
-    generation.wait(0.35)  # a tiny model is done by then, undisturbed, and the page is drawn once
-    st.session_state[ANSWER] = generation
-
-
-def stop(generation: Generation) -> None:
-    generation.stop()
-    generation.wait(0.5)
-
-
-def context_of(run: Run) -> int | None:
-    try:
-        return run.config.model.context_length
-    except ValueError:
-        return None  # the weights themselves still know
+VIEW = "playground.view"
+SECTIONS: dict[str, tuple[str, Callable[[Run, str | None], None]]] = {
+    "write": ("Write", writing.write_section),
+    "compare": ("Compare", time_machine.compare_section),
+    "inside": ("Inside", inside.inside_section),
+    "score": ("Score a text", score.score_section),
+    "quiz": ("Quiz", quiz.quiz_section),
+}
+FIELDS = (
+    Field("view", VIEW, one_of(*SECTIONS), "write"),
+    *writing.FIELDS,
+    *DECODING,
+    *time_machine.FIELDS,
+    *inside.FIELDS,
+    *score.FIELDS,
+    *quiz.FIELDS,
+)
 
 
 def main() -> None:
+    warm_up()
+    if lesson := chosen_lesson():
+        lesson_page(lesson)
+        return
     page_header("Playground", "What does it say, and why?")
     if not store().list():
         no_run_yet()
         return
-    warm_up()
+    restore("playground", FIELDS)
     which, weights = st.columns(2)
     with which:
         run = pick_run(store())
@@ -68,27 +54,14 @@ def main() -> None:
     with weights:
         wanted = pick_checkpoint(run)
     weights_line(run, wanted)
-
-    writing, choosing = st.columns([2.4, 1], gap="large")
-    with choosing, st.container(border=True):
-        decoding_controls()
-    with writing:
-        first = run.config.train.prompts[0] if run.config_error is None else ""
-        st.session_state.setdefault(PROMPT, first)
-        text = st.text_area(
-            "Prompt", key=PROMPT, height=110, persist_state="session", placeholder="Nothing: it begins on its own"
-        )
-        prompt_tokens(read_prompt(text or ""), context_of(run))
-        generation: Generation | None = st.session_state.get(ANSWER)
-        active = generation is not None and generation.active
-        with st.container(horizontal=True):
-            st.button(
-                "Generate", type="primary", icon=":material/edit_note:", disabled=wanted is None or active,
-                help=None if wanted else "Nothing is saved yet.",
-                on_click=generate, args=(run,),
-            )  # fmt: skip
-            st.button("Stop", icon=":material/stop:", disabled=not active, on_click=stop, args=(generation,))
-        answer(generation)
+    view = st.segmented_control(
+        "View", list(SECTIONS), format_func=lambda name: SECTIONS[name][0], key=VIEW, required=True,
+        persist_state="session", label_visibility="collapsed",
+    )  # fmt: skip
+    SECTIONS[view or "write"][1](run, wanted)
+    memory_line()
+    if mirror("playground", FIELDS):
+        st.caption("The text is too long for an address: a link to this page leaves it out.")
 
 
 main()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from pages.shared.decoding import in_words
 from pages.shared.generation import Generation, Prompt, alternative_pieces
 from pages.shared.look import escape, number
-from pages.shared.token_strip import Token, token_strip, tokens_of
+from pages.shared.token_strip import Token, token_strip, tokens_of, trace
 
 WHITESPACE = "playground.whitespace"
+CHOSEN = "playground.chosen"  # (text, place) of the token of the answer that was pressed
 ANSWER_HEIGHT = 300
 SHOWN_PROMPT = 400  # of its last tokens, in front of the answer
 SHOWN_DROPPED = 60  # tokens before the context that are still shown, struck out
@@ -55,60 +58,93 @@ def _panel(generation: Generation | None, was_active: bool) -> None:
         generation.watch()
         if was_active and not generation.active:
             st.rerun()
-    st.caption(_status(generation))
+    st.caption(status(generation))
     show_whitespace = bool(st.session_state.get(WHITESPACE))
     with st.container(border=True, height=ANSWER_HEIGHT, key="answer", autoscroll=was_active):
         if generation is not None and generation.state == "failed":
             st.error(escape(generation.fault), icon=":material/error:")
-        token_strip(
-            _tokens(generation) if generation else [],
-            key="answer-tokens",
-            label="The answer, each token tinted by its probability",
-            empty="The answer appears here.",
-            show_whitespace=show_whitespace,
-        )
+        _texts(generation, show_whitespace)
     legend, foot = st.columns([3, 2], vertical_alignment="center")
     with legend:
-        token_strip([], key="answer-legend", legend=True, empty="", label="What the tints mean")
+        token_strip([], key="answer-legend", legend=True, empty="", label="What the tints mean", press="nothing")
     with foot, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
         st.toggle("White space", key=WHITESPACE, persist_state="session", help="Show spaces and line ends as · and ↵.")
         with st.popover("Copy", icon=":material/content_copy:", disabled=_empty(generation)):
             if generation is not None and not _empty(generation):
-                st.code(generation.text(), language=None, wrap_lines=True)
+                for place in range(len(generation.texts)):
+                    st.code(generation.text(place), language=None, wrap_lines=True)
+
+
+def _texts(generation: Generation | None, show_whitespace: bool) -> None:
+    texts = range(len(generation.texts)) if generation else range(1)
+    for place in texts:
+        if len(texts) > 1 and generation is not None:
+            st.caption(_heading(generation, place))
+        tokens, shown = answer_tokens(generation, place) if generation else ([], 0)
+        chosen = st.session_state.get(CHOSEN)
+        if chosen and chosen[0] == place and shown + chosen[1] < len(tokens):
+            tokens[shown + chosen[1]]["here"] = True
+        pressed = token_strip(
+            tokens,
+            key="answer-tokens" if place == 0 else f"answer-tokens-{place}",
+            label="The answer, each token tinted by its probability",
+            empty="The answer appears here.",
+            show_whitespace=show_whitespace,
+            press="nothing" if generation is None or generation.active else "choose",
+            hint="Press: what else might have stood here",
+        )
+        if pressed is not None and pressed >= shown:
+            st.session_state[CHOSEN] = (place, pressed - shown)
+            st.rerun()
+        elif pressed is not None:
+            trace(tokens[pressed]["id"])
+
+
+def _heading(generation: Generation, place: int) -> str:
+    if generation.notes:
+        return f"Beam {place + 1}, {generation.notes[place]}"
+    same = len(set(generation.prompts)) == 1
+    seed = generation.sampling.seed
+    kind = "Sample" if same else "Prompt"
+    return f"{kind} {place + 1}" + (f", seed {seed + place}" if same and seed is not None else "")
 
 
 def _empty(generation: Generation | None) -> bool:
-    return generation is None or generation.active or not generation.tokens
+    return generation is None or generation.active or not any(generation.texts)
 
 
-def _tokens(generation: Generation) -> list[Token]:
-    """The prompt, faint, and the answer. What else was likely comes once the answer is complete."""
-    seen, written = generation.prompt.ids[-SHOWN_PROMPT:], list(generation.tokens)
+def answer_tokens(generation: Generation, place: int = 0) -> tuple[list[Token], int]:
+    """The prompt, faint, and the answer, and how many of the tokens are the prompt. What else was likely comes once
+    the answer is complete."""
+    seen: Sequence[int] = generation.prompts[place].ids[-SHOWN_PROMPT:]
+    written = list(generation.texts[place])
     chances = [*[None] * len(seen), *[token.probability for token in written]]
     tokens = tokens_of([*seen, *(token.id for token in written)], chances, prompt=len(seen))
     if not generation.active:
         for token, others in zip(tokens[len(seen) :], alternative_pieces(written), strict=True):
             token["alternatives"] = others
-    return tokens
+    return tokens, len(seen)
 
 
-def _status(generation: Generation | None) -> str:
+def status(generation: Generation | None) -> str:
+    """One line about an answer: who writes, how, how much and how fast."""
     if generation is None:
         return "Nothing written yet."
-    n, rate = len(generation.tokens), generation.tokens_per_second
+    n, rate = generation.n_written, generation.tokens_per_second
     speed = f" in {generation.seconds:.2f} s, {number(rate)} tokens a second" if rate else ""
     written = f"{n:,} token{'' if n == 1 else 's'}{speed}"
-    by = f"{escape(generation.title)} · {in_words(generation.sampling)} · "
+    by = f"{escape(generation.title)} · {generation.manner or in_words(generation.sampling)} · "
+    most = generation.sampling.max_new_tokens * len(generation.texts)
     match generation.state:
         case "loading":
             return f"{by}opening the weights …"
         case "writing":
-            return f"{by}{n:,} of {generation.sampling.max_new_tokens:,} tokens, {number(rate)} a second"
+            return f"{by}{n:,} of {most:,} tokens, {number(rate)} a second"
         case "stopped":
             return f"{by}stopped after {written}"
         case "left":
             return f"{by}{n:,} tokens, then the page was left"
         case "failed":
             return f"{by}broken off after {n:,} tokens"
-    ended = n < generation.sampling.max_new_tokens
+    ended = n < most and not generation.manner
     return f"{by}{written}" + (r", ended by \<|endoftext|\>" if ended else "")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0  # seconds that a thread writes on while no page looks: then the page was left
 SMALL_MODEL = 40_000_000  # parameters: below, a second core costs more waiting than it saves work
+MOST_SEARCHED = 100  # new tokens of a beam search, which cannot be stopped half-way
 LONGEST_PROMPT = 100_000  # characters; far more than any model here can read
 
 State = Literal["loading", "writing", "done", "stopped", "left", "failed"]
@@ -46,9 +48,14 @@ def read_prompt(text: str) -> Prompt:
 class Generation:
     """One answer, from the prompt on. ``open_model`` is called in the thread, so that loading can be watched too.
 
+    ``kept``: tokens that the answer begins with, from an earlier one. ``more``: further prompts, continued side by
+    side with the first. ``beams`` above 1: beam search. Of a seed, the n-th text takes the n-th after it, so that
+    samples of one prompt differ.
+
     The thread ends when the answer is complete, after ``stop()``, or when nobody has called ``watch()`` for
-    ``patience`` seconds. ``tokens`` only grows; ``state`` and ``fault`` say how it stands. ``sparing``: use one core
-    only, because something trains on the others; threads that wait for each other's turn would slow both to a crawl.
+    ``patience`` seconds. ``texts``, one list of tokens a prompt, only grow; ``state`` and ``fault`` say how it
+    stands. ``sparing``: use one core only, because something trains on the others; threads that wait for each other's
+    turn would slow both to a crawl.
     """
 
     def __init__(
@@ -57,12 +64,20 @@ class Generation:
         prompt: Prompt,
         sampling: SamplingConfig,
         *,
+        kept: Sequence[GeneratedToken] = (),
+        more: Sequence[Prompt] = (),
+        beams: int = 1,
         title: str = "",
         sparing: bool = False,
         patience: float = PATIENCE,
     ) -> None:
-        self.prompt, self.sampling, self.title, self._sparing = prompt, sampling, title, sparing
-        self.tokens: list[GeneratedToken] = []
+        self.prompts = (prompt, *more)
+        self.n_kept = len(kept)
+        self.sampling, self.title, self._sparing = sampling, title, sparing
+        self.beams = beams
+        self.notes: tuple[str, ...] = ()  # of beam search: one for each text
+        self.manner = f"beam search with {beams} beams" if beams > 1 else ""
+        self.texts: list[list[GeneratedToken]] = [list(kept), *([] for _ in more)]
         self.state: State = "loading"
         self.fault = ""
         self.first_at = self.last_at = 0.0
@@ -92,20 +107,35 @@ class Generation:
         return not self._ended.is_set()
 
     @property
+    def prompt(self) -> Prompt:
+        return self.prompts[0]
+
+    @property
+    def tokens(self) -> list[GeneratedToken]:
+        """The first text, or the only one: what was kept and what was written."""
+        return self.texts[0]
+
+    @property
+    def n_written(self) -> int:
+        """New tokens of all texts."""
+        return sum(map(len, self.texts)) - self.n_kept
+
+    @property
     def seconds(self) -> float:
         """From the moment the model was ready to the newest token."""
         return max(0.0, self.last_at - self.first_at)
 
     @property
     def tokens_per_second(self) -> float | None:
-        return len(self.tokens) / self.seconds if self.tokens and self.seconds > 0 else None
+        return self.n_written / self.seconds if self.n_written and self.seconds > 0 else None
 
-    def text(self) -> str:
+    def text(self, number: int = 0) -> str:
         """Prompt and answer as one text."""
         from gptlab.tokenizer import END_OF_TEXT, token_ids_to_text
 
-        text = token_ids_to_text([*self.prompt.ids, *(token.id for token in list(self.tokens))])
-        return text.removeprefix(END_OF_TEXT) if self.prompt.from_nothing else text
+        prompt = self.prompts[number]
+        text = token_ids_to_text([*prompt.ids, *(token.id for token in list(self.texts[number]))])
+        return text.removeprefix(END_OF_TEXT) if prompt.from_nothing else text
 
     def _write(self) -> None:
         outcome: State = "failed"
@@ -126,22 +156,65 @@ class Generation:
         import torch
 
         from gptlab.device import available_cores
-        from gptlab.sampling import generate_steps
 
         model = self._open_model()
         torch.set_num_threads(1 if self._sparing or model.n_parameters < SMALL_MODEL else available_cores())
         self.first_at = self.last_at = time.monotonic()
         self.state = "writing"
-        steps = generate_steps(model, self.prompt.ids, self.sampling)
-        while not self._stop.is_set():
+        if self.beams > 1:
+            self._search(model)
+            return "done"
+        for tokens in self._steps(model):
+            for text, token in zip(self.texts, tokens, strict=True):
+                if token is not None:
+                    text.append(token)
+            self.last_at = time.monotonic()
+            if self._stop.is_set():
+                return "stopped"
             if time.monotonic() - self._watched > self._patience:
                 return "left"
-            token = next(steps, None)
-            if token is None:
-                return "done"
-            self.tokens.append(token)
-            self.last_at = time.monotonic()
-        return "stopped"
+        return "done"
+
+    def _steps(self, model: GPTModel) -> Iterator[tuple[GeneratedToken | None, ...]]:
+        """The next token of each text, one after another; nothing where the page is gone before the first."""
+        from gptlab import sampling
+
+        if self._stop.is_set() or time.monotonic() - self._watched > self._patience:
+            self._stop.set()
+            return iter(())
+        texts = [self._ids(number) for number in range(len(self.prompts))]
+        if len(texts) == 1:
+            return ((token,) for token in sampling.generate_steps(model, texts[0], self.sampling))
+        seed = self.sampling.seed
+        seeds = [None if seed is None else seed + number for number in range(len(texts))]
+        return sampling.generate_batch(model, texts, self.sampling, seeds=seeds)
+
+    def _search(self, model: GPTModel) -> None:
+        """The best beams as texts, the likeliest first; how likely each of their tokens was is read off afterwards."""
+        from gptlab.beams import beam_search
+        from gptlab.perplexity import score_ids
+        from gptlab.sampling import GeneratedToken
+
+        ids, kept = self._ids(0), self.texts[0]
+        most = min(self.sampling.max_new_tokens, MOST_SEARCHED)
+        found = beam_search(model, ids, self.beams, most, stop_at_end=self.sampling.stop_at_end)
+        self.prompts = (self.prompt,) * len(found)
+        self.notes = tuple(f"{beam.logprob:.1f} nats as a whole" for beam in found)
+        texts = []
+        for beam in found:
+            losses = score_ids(model, [*ids, *beam.ids]).losses[-len(beam.ids) :] if beam.ids else ()
+            new = [
+                GeneratedToken(id_, math.exp(-float(loss)), (), 0, 0.0)
+                for id_, loss in zip(beam.ids, losses, strict=True)
+            ]
+            texts.append([*kept, *new])
+        self.n_kept *= len(found)
+        self.texts = texts
+        self.last_at = time.monotonic()
+
+    def _ids(self, number: int) -> list[int]:
+        """What the model is given for one text."""
+        return [*self.prompts[number].ids, *(token.id for token in self.texts[number])]
 
 
 def alternative_pieces(tokens: Sequence[GeneratedToken]) -> list[list[list[object]]]:

@@ -29,7 +29,7 @@ export default function (component) {
       const cell = line.insertCell();
       cell.className = [data.columns[place].kind ?? "", place === 0 ? "first" : ""].join(" ").trim();
       cell.dataset.name = data.columns[place].name;
-      if (place !== 0) {
+      if (place !== 0 || !data.pressable) {
         cell.textContent = text;
         return;
       }

@@ -17,13 +17,16 @@ def text_table(
     key: str,
     label: str,
     chosen: int | None = None,
+    pressable: bool = True,
     on_choose: Callable[[], None] = lambda: None,
 ) -> int | None:
-    """Show the table; returns the row whose first cell was just pressed. ``chosen`` is the row to highlight."""
+    """Show the table; returns the row whose first cell was just pressed, if ``pressable``. ``chosen`` is the row to
+    highlight."""
     data = {
         "columns": [{"name": name, "kind": kind} for name, kind in columns],
         "rows": [list(row) for row in rows],
         "chosen": chosen,
         "label": label,
+        "pressable": pressable,
     }
     return component("text_table")(key=key, data=data, on_chosen_change=on_choose).chosen

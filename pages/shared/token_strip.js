@@ -27,6 +27,7 @@ function classes(token, index) {
   else if (typeof token.p === "number") names.push("p", "p" + (level(token.p) < 0 ? 4 : level(token.p)));
   else if (token.p === undefined || token.p === null) if (token.plain !== true) names.push("a" + (index % 4));
   if (token.mark === "added" || token.mark === "removed") names.push(token.mark);
+  if (token.here) names.push("here");
   if (/\\x[0-9a-f]{2}/.test(token.text)) names.push("odd");
   return names.join(" ");
 }
@@ -74,6 +75,7 @@ function showCard(kept, span) {
     }
     card.append(table);
   }
+  if (kept.pressable && kept.hint) card.append(element("div", "hint", kept.hint));
   card.hidden = false;
   if (card.showPopover && !card.matches(":popover-open")) card.showPopover();
   const at = span.getClientRects()[0] || span.getBoundingClientRect();
@@ -116,7 +118,14 @@ function build(root) {
   const token = (event) => event.target.closest?.(".tok");
   strip.addEventListener("pointerover", (event) => token(event) && showCard(kept, token(event)));
   strip.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && hideCard(kept));
-  strip.addEventListener("click", (event) => token(event) && showCard(kept, token(event)));
+  const press = (event) => {
+    const span = token(event);
+    if (!span) return;
+    showCard(kept, span);
+    const index = Number(span.dataset.index);
+    if (kept.pressable && kept.tokens[index]) kept.press({ index, id: kept.tokens[index].id });
+  };
+  strip.addEventListener("click", press);
   strip.addEventListener("focusin", (event) => {
     if (!token(event)) return;
     kept.strip.children[kept.at]?.setAttribute("tabindex", "-1");
@@ -128,6 +137,10 @@ function build(root) {
   strip.addEventListener("keydown", (event) => {
     const steps = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
     if (event.key === "Escape") hideCard(kept);
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      press(event);
+    }
     if (event.key in steps) {
       event.preventDefault();
       move(kept, steps[event.key]);
@@ -153,14 +166,18 @@ function drawLegend(kept, wanted) {
 }
 
 export default function (component) {
-  const { data, parentElement } = component;
+  const { data, parentElement, setTriggerValue } = component;
   let kept = state.get(parentElement);
   if (!kept || !kept.host.isConnected) {
     kept = build(parentElement);
     state.set(parentElement, kept);
   }
+  kept.press = (pressed) => setTriggerValue("pressed", pressed);
+  kept.pressable = data.pressable;
+  kept.hint = data.hint;
   const { tokens, height, show_whitespace: showWhitespace, label, legend, empty } = data;
   kept.strip.classList.toggle("tall", Boolean(height));
+  kept.strip.classList.toggle("pressable", Boolean(data.pressable));
   kept.strip.style.maxHeight = height ? height + "px" : "";
   kept.strip.setAttribute("role", "group");
   kept.strip.setAttribute("aria-label", label);

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
+
+import streamlit as st
 
 from pages.shared.component import component
 
 Token = dict[str, Any]
+TRACED = "token"  # the token whose chain is open, in the URL
+PLACE = "place"  # which of its places in the text is looked at, from 1
 
 
 def tokens_of(ids: Sequence[int], probabilities: Sequence[float | None] = (), *, prompt: int = 0) -> list[Token]:
@@ -29,6 +33,13 @@ def tokens_of(ids: Sequence[int], probabilities: Sequence[float | None] = (), *,
     return found
 
 
+def trace(token: int) -> None:
+    """Open the chain of a token: the page is drawn again, with the dialog on it."""
+    st.query_params.pop(PLACE, None)
+    st.query_params[TRACED] = str(token)
+    st.rerun()
+
+
 def token_strip(
     tokens: list[Token],
     *,
@@ -38,15 +49,20 @@ def token_strip(
     legend: bool = False,
     label: str = "Tokens",
     empty: str = "Nothing here yet.",
-) -> None:
+    press: Literal["trace", "choose", "nothing"] = "trace",
+    hint: str = "Press: where it comes from",
+) -> int | None:
     """Show tokens as running text; hover, focus or tap tells id, bytes, probability and alternatives.
 
     A token is ``{"text", "id"}`` and, if known, ``"p"`` (its probability: tint and underline grow as it falls),
     ``"alternatives"`` ([[text, p], ...]), ``"mark"`` (same, added, removed, prompt), ``"bytes"`` (hex), ``"title"``
-    (one more line), ``"plain"`` (True: no colour). Without ``p`` colours alternate. ``height``: scroll beyond so many
-    pixels. ``legend``: explain the tints. Text is never read as HTML.
+    (one more line), ``"plain"`` (True: no colour), ``"here"`` (True: outlined). Without ``p`` colours alternate.
+    ``height``: scroll beyond so many pixels. ``legend``: explain the tints. Text is never read as HTML.
+
+    Pressing a token leads to its chain (``?token=<id>``), or, with ``press="choose"``, makes this call return its
+    place among ``tokens``. ``hint`` says in the token's card what a press does.
     """
-    component("token_strip")(
+    pressed = component("token_strip")(
         key=key,
         data={
             "tokens": tokens,
@@ -55,5 +71,14 @@ def token_strip(
             "legend": legend,
             "label": label,
             "empty": empty,
+            "pressable": press != "nothing",
+            "hint": hint,
         },
-    )
+        on_pressed_change=lambda: None,
+    ).pressed
+    if pressed and press == "trace":
+        trace(int(pressed["id"]))
+    if pressed and press == "choose":
+        place = int(pressed["index"])
+        return place if place < len(tokens) and tokens[place]["id"] == pressed["id"] else None
+    return None

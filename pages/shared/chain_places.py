@@ -1,0 +1,110 @@
+"""A link of the chain: how often a token stands in the text, where, and which windows and batches read it there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from gptlab.config import RunConfig
+from gptlab.corpus import Corpus
+from gptlab.token_history import occurrences, windows_with
+from gptlab.tokenizer import Ids
+from pages.shared.look import number
+from pages.shared.token_strip import PLACE, token_strip, tokens_of
+
+MOST_PLACES = 200  # that can be gone through
+AROUND = 24  # tokens shown on either side
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The places of a token: ``training`` and ``validation`` count them; ``places`` are (part, index among the part's
+    tokens), the first ``MOST_PLACES`` of them."""
+
+    training: int
+    validation: int
+    places: tuple[tuple[str, int], ...]
+    parts: dict[str, Ids]
+    context_length: int
+
+    def before(self, place: int) -> tuple[int, ...]:
+        """What a model reads before the token stands there: at most a context."""
+        part, index = self.places[place]
+        return tuple(self.parts[part][max(0, index - self.context_length) : index].tolist())
+
+    def passage(self, place: int) -> tuple[int, ...]:
+        """The same, and the token itself at the end."""
+        part, index = self.places[place]
+        return (*self.before(place), int(self.parts[part][index]))
+
+
+def found_in(corpus: Corpus, config: RunConfig, token: int) -> Found:
+    train, val = corpus.split_ids(config.data.train_ratio)
+    parts = {"training": train, "validation": val}
+    counts: list[int] = []
+    places: list[tuple[str, int]] = []
+    for name, ids in parts.items():
+        found = occurrences(ids, token, 0)
+        counts.append(found.count)
+        first = np.flatnonzero(np.asarray(ids) == token)[: MOST_PLACES - len(places)]
+        places += [(name, int(index)) for index in first]
+    return Found(counts[0], counts[1], tuple(places), parts, config.model.context_length)
+
+
+def places_link(corpus: Corpus, config: RunConfig, found: Found, epochs: tuple[int, ...]) -> int | None:
+    """Show them; returns which of ``found.places`` is chosen, None where there is none."""
+    total = found.training + found.validation
+    st.markdown(
+        f"**In the text** · {_times(found.training)} in the training part, "
+        f"{_times(found.validation)} in the validation part"
+    )
+    if not found.places:
+        st.caption("The model never met it in this text: its embedding is what it was at the start, but for decay.")
+        return None
+    n = len(found.places)
+    raw = st.query_params.get(PLACE, "1")
+    chosen = min(n, max(1, int(raw))) if raw.isdecimal() else 1
+    st.session_state["chain.place"] = chosen
+    more = f" of {n:,}" if n == total else f" of the first {n:,}"
+    if n > 1:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.number_input(f"Place,{more}", 1, n, key="chain.place", on_change=_follow, width=180)
+    part, index = found.places[chosen - 1]
+    ids = found.parts[part]
+    low = max(0, index - AROUND)
+    tokens = tokens_of(ids[low : index + AROUND + 1].tolist())
+    tokens[index - low]["here"] = True
+    token_strip(tokens, key="chain.strip", label="The token where it stands in the text", height=130)
+    st.caption(
+        f"Token {index + 1:,} of {len(ids):,} of the {part} part. {_windows(config, part, index, len(ids), epochs)}"
+    )
+    return chosen - 1
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else "never" if count == 0 else f"{number(count)} times"
+
+
+def _follow() -> None:
+    st.query_params[PLACE] = str(st.session_state["chain.place"])
+
+
+def _windows(config: RunConfig, part: str, index: int, n_tokens: int, epochs: tuple[int, ...]) -> str:
+    if part == "validation":
+        return "No training window reads it: the model is only tested on it."
+    windows = windows_with(index, n_tokens, config, epochs)
+    if not windows:
+        return "It falls behind the last training window: no batch reads it."
+    said = []
+    for window in windows:
+        where = "as the last target" if window.position is None else f"at place {window.position + 1}"
+        batches = [
+            f"epoch {at.epoch}: batch {at.batch + 1}, row {at.row + 1} (step {at.step + 1:,})"
+            for at in window.batches
+            if at.batch is not None and at.row is not None and at.step is not None
+        ]
+        left_out = "left out of these epochs: not a full batch"
+        said.append(f"Window {window.window + 1:,} reads it {where}; {'; '.join(batches) or left_out}.")
+    return " ".join(said)

@@ -1,0 +1,142 @@
+"""Inside one prediction: attention, what each layer would say, the next token, and the surprise of what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from gptlab.runs import Run
+from pages.shared.asked import attention, lens, next_logits, token_surprise, weights_of
+from pages.shared.attention_map import attention_map
+from pages.shared.decoding import chosen_device
+from pages.shared.generation import Generation, read_prompt
+from pages.shared.lens_table import lens_table
+from pages.shared.look import escape
+from pages.shared.next_token import bits
+from pages.shared.surprise import surprise_strip
+from pages.shared.token_bars import bars_of, token_bars
+from pages.shared.url_state import Field, flag
+from pages.shared.writing import ANSWER, PROMPT, context_of, prompt_area
+
+PANELS, HEAD, WITH_ANSWER = "playground.panels", "playground.head", "playground.with_answer"
+NAMES = ("attention", "layers", "next", "surprise")
+TITLES = {"attention": "Attention", "layers": "Each layer’s guess", "next": "Next token", "surprise": "Surprise"}
+TOP = 20
+
+
+def _read_panels(raw: str) -> list[str]:
+    if not set(wanted := raw.split(".")) <= set(NAMES):
+        raise ValueError(f"{raw!r} names a panel that is not there")
+    return wanted
+
+
+def _read_head(raw: str) -> tuple[int, int]:
+    layer, head = map(int, raw.split("."))
+    if not (0 < layer < 1000 and 0 < head < 1000):
+        raise ValueError("layers and heads count from 1")
+    return layer - 1, head - 1
+
+
+FIELDS = (
+    Field("panels", PANELS, _read_panels, ["attention"], ".".join),
+    Field("head", HEAD, _read_head, (0, 0), lambda at: f"{at[0] + 1}.{at[1] + 1}"),
+    Field("with_answer", WITH_ANSWER, flag, False),
+)
+
+
+def inside_section(run: Run, wanted: str | None) -> None:
+    prompt_area(run)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.segmented_control(
+            "Show", NAMES, selection_mode="multi", format_func=TITLES.__getitem__, key=PANELS,
+            persist_state="session", label_visibility="collapsed",
+        )  # fmt: skip
+        answer: Generation | None = st.session_state.get(ANSWER)
+        written = answer is not None and not answer.active and bool(answer.tokens)
+        st.toggle(
+            "With the answer", key=WITH_ANSWER, persist_state="session", disabled=not written,
+            help="Look at the prompt and the answer of Write together.",
+        )  # fmt: skip
+    if wanted is None:
+        st.info("Nothing is saved yet: there is no model to look into.", icon=":material/hourglass_top:")
+        return
+    prompt = read_prompt(st.session_state.get(PROMPT) or "")
+    ids = prompt.ids
+    if written and answer is not None and st.session_state.get(WITH_ANSWER):
+        ids = (*answer.prompt.ids, *(token.id for token in answer.tokens))
+    context = context_of(run) or len(ids)
+    read = ids[-context:]
+    said = "from the mark that stands before every text" if prompt.from_nothing and len(ids) == 1 else ""
+    dropped = f"; the first {len(ids) - len(read):,} do not fit into its context" if len(read) < len(ids) else ""
+    st.caption(f"The model reads {len(read):,} token{'' if len(read) == 1 else 's'}{dropped}{said and ', ' + said}.")
+    shown = [name for name in NAMES if name in (st.session_state.get(PANELS) or ())]
+    if not shown:
+        st.info("Choose above what to look at: nothing is computed before.", icon=":material/visibility:")
+    for name in shown:
+        try:
+            _DRAW[name](run, wanted, read)
+        except ValueError as error:
+            st.error(escape(str(error)), icon=":material/error:")
+            return
+
+
+def _attention(run: Run, wanted: str, ids: tuple[int, ...]) -> None:
+    from gptlab.tokenizer import token_pieces
+
+    st.subheader("Where each token looks", anchor=False)
+    with st.spinner("Reading …", show_time=True):
+        weights = attention(weights_of(run, wanted), ids, chosen_device())
+    layer, head = st.session_state.get(HEAD) or (0, 0)
+    at = (min(layer, weights.shape[0] - 1), min(head, weights.shape[1] - 1))
+    pressed = attention_map(token_pieces(ids), weights, key="attention", chosen=at)
+    if pressed and pressed != at:
+        st.session_state[HEAD] = pressed
+        st.rerun()
+
+
+def _layers(run: Run, wanted: str, ids: tuple[int, ...]) -> None:
+    from gptlab.tokenizer import token_pieces
+
+    st.subheader("What each layer would say", anchor=False)
+    st.markdown(
+        ":gray[The residual stream after each block, read as if the model ended there (the logit lens). Marked: what "
+        "really comes next. The last row is the model’s own answer.]"
+    )
+    with st.spinner("Reading …", show_time=True):
+        found = lens(weights_of(run, wanted), ids, chosen_device())
+    pieces = token_pieces(ids)
+    rows = [(name, list(zip(token_pieces(row), chances, strict=True))) for name, row, chances in found]
+    lens_table(pieces, rows[::-1], [*pieces[1:], ""], key="lens", label="The guess of each layer", corner="after")
+
+
+def _next(run: Run, wanted: str, ids: tuple[int, ...]) -> None:
+    from gptlab.distribution import entropy
+
+    st.subheader("The next token", anchor=False)
+    logits = next_logits(weights_of(run, wanted), ids, chosen_device())
+    own = logits.softmax(-1)
+    best = own.topk(min(TOP, len(own)))
+    token_bars(
+        bars_of(best.indices.tolist(), best.values.tolist()), key="top", label=f"The {TOP} likeliest next tokens"
+    )
+    rest = max(0.0, 1 - float(best.values.sum()))
+    st.caption(f"All others together: {100 * rest:.1f} %. Entropy {bits(entropy(own))} bits.")
+
+
+def _surprise(run: Run, wanted: str, ids: tuple[int, ...]) -> None:
+    st.subheader("How it surprised the model", anchor=False)
+    if len(ids) < 2:
+        st.caption("One token alone cannot be scored: write more.")
+        return
+    losses = token_surprise(weights_of(run, wanted), ids, chosen_device())
+    surprise_strip(ids, losses, key="inside-surprise", height=260)
+    st.caption(f"Mean surprise: {float(losses.mean()):.3f} nats a token.")
+
+
+_DRAW: dict[str, Callable[[Run, str, tuple[int, ...]], None]] = {
+    "attention": _attention,
+    "layers": _layers,
+    "next": _next,
+    "surprise": _surprise,
+}

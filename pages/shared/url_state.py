@@ -1,0 +1,116 @@
+"""A page's state in its address: a link, a reload or the browser's Back button finds the page as it was.
+
+Widgets keep their values in the session; what differs from a field's default stands in the URL too. The URL is read
+when it says something that this session did not write there itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+LONGEST = 1500  # characters of one value: a longer one would make an address that servers refuse
+LAG = 4.0  # seconds in which a quick click may still bring along an address from before the last change
+KEPT = 12  # addresses that are remembered for that
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(int(value)) if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One value: its ``name`` in the URL, its ``key`` in the session, how it is read and what it is if not named.
+
+    ``write`` makes of a value what ``read`` reads; that raises ValueError for what it cannot take: such a value is as
+    good as not named.
+    """
+
+    name: str
+    key: str
+    read: Callable[[str], Any]
+    default: Any = None
+    write: Callable[[Any], str] = _said
+
+
+def one_of(*options: str) -> Callable[[str], str]:
+    def read(raw: str) -> str:
+        if raw not in options:
+            raise ValueError(f"{raw!r} is none of {', '.join(options)}")
+        return raw
+
+    return read
+
+
+def number_in(low: float, high: float, kind: type = float) -> Callable[[str], Any]:
+    """Reads a number of ``kind`` from ``low`` to ``high``."""
+
+    def read(raw: str) -> Any:
+        value = kind(raw)
+        if not low <= value <= high:
+            raise ValueError(f"{raw} is not from {low} to {high}")
+        return value
+
+    return read
+
+
+def flag(raw: str) -> bool:
+    return one_of("0", "1")(raw) == "1"
+
+
+def restore(page: str, fields: Sequence[Field]) -> None:
+    """Before the page's widgets: put what the URL says into the session, and defaults where nothing stands yet."""
+    named = _in_url(fields)
+    written: list[tuple[float, dict[str, str]]] = st.session_state.get(f"{page}.urls", [])
+    newest = written[-1][1] if written else None
+    stale = any(url == named and time.monotonic() - when < LAG for when, url in written)
+    if named and named != newest and not stale:
+        for field in fields:
+            value = field.default
+            if field.name in named:
+                try:
+                    value = field.read(named[field.name])
+                except ValueError:
+                    value = field.default
+            if value is None:
+                st.session_state.pop(field.key, None)
+            else:
+                st.session_state[field.key] = value
+    for field in fields:
+        if field.default is not None:
+            st.session_state.setdefault(field.key, field.default)
+
+
+def mirror(page: str, fields: Sequence[Field]) -> list[str]:
+    """After the page's widgets: write what differs from the defaults into the URL. Returns the names of what is too
+    long for an address and therefore left out."""
+    left_out = []
+    now: dict[str, str] = {}
+    for field in fields:
+        value = st.session_state.get(field.key, field.default)
+        if value is None or value == field.default:
+            continue
+        said = field.write(value)
+        if len(said) > LONGEST:
+            left_out.append(field.name)
+        else:
+            now[field.name] = said
+    before = _in_url(fields)
+    if now != before:
+        for name in before.keys() - now.keys():
+            del st.query_params[name]
+        for name, said in now.items():
+            if before.get(name) != said:
+                st.query_params[name] = said
+    written: list[tuple[float, dict[str, str]]] = st.session_state.get(f"{page}.urls", [])
+    if not written or written[-1][1] != now:
+        st.session_state[f"{page}.urls"] = [*written, (time.monotonic(), now)][-KEPT:]
+    return left_out
+
+
+def _in_url(fields: Sequence[Field]) -> dict[str, str]:
+    return {field.name: st.query_params[field.name] for field in fields if field.name in st.query_params}
