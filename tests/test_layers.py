@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"home", "events", "config"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
-    {"text_statistics", "runs", "dataset", "model", "metrics"},
-    {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary"},
+    {"text_statistics", "runs", "dataset", "model", "metrics", "probing"},
+    {"corpus", "copying", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary"},
     {"state", "figures"},
     {"training", "estimate"},
     {"preflight", "worker"},
