@@ -18,12 +18,22 @@ def text_table(
     label: str,
     chosen: int | None = None,
     on_choose: Callable[[], None] = lambda: None,
+    epochs: Sequence[int] | None = None,
+    run: str = "",
+    buttons: bool = True,
 ) -> int | None:
-    """Show the table; returns the row whose first cell was just pressed. ``chosen`` is the row to highlight."""
+    """Show the table; returns the row whose first cell was just pressed. ``chosen`` is the row to highlight.
+
+    With ``epochs``, one for each row, a press tells the other components of that ``run`` on the page instead, and what
+    they choose is highlighted here: the server is not asked. Without ``buttons`` nothing can be pressed.
+    """
     data = {
         "columns": [{"name": name, "kind": kind} for name, kind in columns],
         "rows": [list(row) for row in rows],
         "chosen": chosen,
         "label": label,
+        "epochs": None if epochs is None else list(epochs),
+        "run": run,
+        "buttons": buttons,
     }
     return component("text_table")(key=key, data=data, on_chosen_change=on_choose).chosen
