@@ -17,11 +17,13 @@ from pages.shared.theatre import Frames, frames_of, theatre, wanted_epoch
 
 def main() -> None:
     page_header("Samples", "What has it learnt, epoch by epoch?")
-    run = pick_run(store())
-    if run is None:
-        return
-    if st.button("Continue in the Playground", type="primary", icon=":material/edit_note:"):
-        st.switch_page("pages/playground.py", query_params={"run": run.id})
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(width="stretch"):
+            run = pick_run(store())
+        if run is None:
+            return
+        if st.button("Continue in the Playground", type="primary", icon=":material/edit_note:"):
+            st.switch_page("pages/playground.py", query_params={"run": run.id})
     live = run.is_locked()
     waiting = bool(run.log().samples) and (copies := copies_of(run)) is not None and copies.state == "opening"
     st.fragment(show, run_every=2 if live or waiting else None)(run, live, waiting)
@@ -51,8 +53,8 @@ def about(frames: Frames, log: RunLog, copies: Copies | None) -> None:
     """Why samples look short at first, what is left out, and what can no longer be shown."""
     st.caption(
         "A sample has a fixed number of tokens, not of words. At first the model has learnt only which tokens are "
-        "frequent: 50 commas are 50 tokens and no word. Later nearly every token is a whole word, and what was learnt by "
-        "heart shows as passages copied from the text."
+        "frequent: 50 commas are 50 tokens and no word. Later nearly every token is a whole word, and what was learnt "
+        "by heart shows as passages copied from the text."
     )
     last = log.samples[-1].epoch
     if len(frames) <= last:

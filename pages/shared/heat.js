@@ -175,11 +175,13 @@ export default function (component) {
     kept = build(parentElement);
     state.set(parentElement, kept);
   }
-  const followed = !kept.data || kept.epoch === kept.data.epochs.at(-1);
+  const first = !kept.data;
+  const followed = first || kept.epoch === kept.data.epochs.at(-1);
   const other = kept.data && kept.data.tokens.length !== data.tokens.length;
   kept.data = data;
   if (other || kept.cursor.y >= data.epochs.length) kept.cursor = { x: null, y: 0 };
   if (followed || !data.epochs.includes(kept.epoch)) kept.epoch = data.epochs.at(-1);
+  if (first && data.epochs.includes(data.asked)) kept.epoch = data.asked;
   draw(kept);
   return () => {
     kept.cleanup?.();

@@ -15,11 +15,12 @@ from pages.shared.component import component
 from pages.shared.look import number
 from pages.shared.other_passage import other_passage
 from pages.shared.text_table import text_table
-from pages.shared.theatre import thinned
+from pages.shared.theatre import thinned, wanted_epoch
 
 OTHER = "Another passage"
 MOST_ROWS = 60  # epochs in the heat strip
 LISTED = 8  # tokens in each list
+CONTEXT = 20  # characters shown before a token in a list
 
 
 def learning(run: Run) -> None:
@@ -76,6 +77,7 @@ def heat_strip(run: Run, passage: Passage, *, key: str) -> None:
         key=key,
         data={
             "run": run.id,
+            "asked": wanted_epoch(),
             "tokens": tokens_of(passage.token_ids),
             "epochs": epochs,
             "losses": rows,
@@ -88,7 +90,7 @@ def heat_strip(run: Run, passage: Passage, *, key: str) -> None:
 
 def _told(passage: Passage) -> None:
     """What was learnt when, by token and by kind, and what improved most and least between two epochs."""
-    kinds, when = st.columns([3, 4], gap="medium")
+    kinds, when = st.columns(2, gap="medium")
     with kinds:
         st.markdown("**Kinds of token**, the earliest learnt first")
         _kinds_table(passage)
@@ -127,7 +129,7 @@ def _kinds_table(passage: Passage) -> None:
     text_table(
         [
             ("Kind", ""), ("Tokens", "number"), (f"Loss {_short(epochs[0])}", "number"),
-            (f"Loss {_short(epochs[-1])}", "number"), ("Half known from", "number"),
+            (f"Loss {_short(epochs[-1])}", "number"), ("Half known", "number"),
         ],
         rows, key="kinds", label="Kinds of token and when they were learnt", buttons=False,
     )  # fmt: skip
@@ -141,7 +143,7 @@ def _when_table(passage: Passage) -> None:
         if places := found.get(epoch):
             distinct = list(dict.fromkeys(pieces[place] for place in places))
             more = f" … and {len(distinct) - 24} more" if len(distinct) > 24 else ""
-            text = "  ".join(distinct[:24]) + more
+            text = "  ·  ".join(distinct[:24]) + more
             rows.append(["never" if epoch is None else _short(epoch), number(len(places)), text])
     text_table(
         [("From", ""), ("Tokens", "number"), ("Which", "prose")],
@@ -152,10 +154,11 @@ def _when_table(passage: Passage) -> None:
 def _changes_table(passage: Passage, found: Sequence[Change], title: str, *, key: str) -> None:
     st.markdown(f"**{title}**")
     pieces = _pieces(passage)
+    told = _pieces(passage, spaces=True)
     rows = [
         [
             pieces[change.place],
-            "… " + "".join(_pieces(passage, spaces=True)[max(0, change.place - 5) : change.place]).strip(),
+            "…" + "".join(told[max(0, change.place - 6) : change.place])[-CONTEXT:],
             number(change.before, 2),
             number(change.after, 2),
             f"{-change.gain:+.2f}",
@@ -163,7 +166,7 @@ def _changes_table(passage: Passage, found: Sequence[Change], title: str, *, key
         for change in found
     ]
     text_table(
-        [("Token", ""), ("After", "prose"), ("Loss then", "number"), ("Loss now", "number"), ("Change", "number")],
+        [("Token", ""), ("After", ""), ("Loss then", "number"), ("Loss now", "number"), ("Change", "number")],
         rows, key=key, label=title, buttons=False,
     )  # fmt: skip
 

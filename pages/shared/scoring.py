@@ -42,7 +42,7 @@ def kept_epochs(run: Run, most: int = MOST_CHECKPOINTS) -> list[Kept]:
 
 
 class Scoring:
-    """The losses of a passage under each of some weights. ``passage`` grows; ``done`` counts; ``fault`` says why not."""
+    """The losses of a passage under each of some weights. ``passage`` and ``done`` grow; ``fault`` says why not."""
 
     def __init__(
         self,

@@ -156,7 +156,7 @@ function draw(kept) {
         kept.stage.append(kept.sides[number].box);
       }
       drawSide(kept, kept.sides[number], frame, number, null, "added");
-      if (number) kept.sides[number].title.textContent = "After “" + kept.data.prompts[number] + "”";
+      kept.sides[number].title.textContent = frame.samples.length > 1 ? "After “" + kept.data.prompts[number] + "”" : "";
     });
     kept.sides.forEach((side, number) => (side.box.hidden = number >= frame.samples.length));
   }
@@ -213,8 +213,7 @@ function drawFilm(kept, at) {
   });
   const chosen = kept.frames[at].made;
   if (kept.data.layout === "wide") kept.film.scrollLeft = chosen.offsetLeft - kept.film.offsetLeft - kept.film.clientWidth / 2 + chosen.offsetWidth / 2;
-  else if (kept.film.scrollHeight > kept.film.clientHeight) kept.film.scrollTop = chosen.offsetTop - kept.film.offsetTop - kept.film.clientHeight / 2;
-}
+  }
 
 function drawPrompts(kept) {
   const { prompts, layout } = kept.data;
@@ -222,7 +221,7 @@ function drawPrompts(kept) {
   if (kept.promptsDrawn === signature) return;
   kept.promptsDrawn = signature;
   kept.prompts.hidden = layout !== "wide";
-  kept.prompts.replaceChildren(element("span", "th-label", prompts.length > 1 ? "After the prompt" : "After the prompt"), ...prompts.map((prompt, number) => {
+  kept.prompts.replaceChildren(element("span", "th-label", "After the prompt"), ...prompts.map((prompt, number) => {
     if (prompts.length === 1) return element("q", "", prompt);
     const made = button("th-prompt", prompt, null, () => {
       kept.number = number;

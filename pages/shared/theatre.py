@@ -42,7 +42,7 @@ def thinned(epochs: Sequence[int], most: int, wanted: int | None = None) -> list
     if len(epochs) <= most:
         return list(epochs)
     kept = {epochs[round(k * (len(epochs) - 1) / (most - 1))] for k in range(most)}
-    return sorted(kept | ({wanted} & set(epochs)))  # type: ignore[arg-type]
+    return sorted(kept | {epoch for epoch in epochs if epoch == wanted})
 
 
 @lru_cache(maxsize=20_000)

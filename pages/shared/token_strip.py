@@ -43,8 +43,8 @@ def token_strip(
 
     A token is ``{"text", "id"}`` and, if known, ``"p"`` (its probability: tint and underline grow as it falls),
     ``"alternatives"`` ([[text, p], ...]), ``"mark"`` (same, added, removed, prompt), ``"bytes"`` (hex), ``"title"``
-    (one more line), ``"plain"`` (True: no colour), ``"copied"`` (``{"before", "text", "after", "where"}``: the passage of
-    the corpus that it lies in, and its place). Without ``p`` colours alternate. ``height``: scroll beyond so many
+    (one more line), ``"plain"`` (True: no colour), ``"copied"`` (``{"before", "text", "after", "where"}``: the corpus's
+    passage that it lies in, and its place). Without ``p`` colours alternate. ``height``: scroll beyond so many
     pixels. ``legend``: explain the tints. Text is never read as HTML.
     """
     component("token_strip")(
