@@ -17,7 +17,7 @@ const element = (tag, className, text) => {
 const button = (className, text, label, onClick) => {
   const made = element("button", className, text);
   made.type = "button";
-  if (label) made.setAttribute("aria-label", label);
+  if (label && className === "th-icon") made.setAttribute("aria-label", label); // words name themselves
   if (label) made.title = label;
   made.addEventListener("click", onClick);
   return made;
