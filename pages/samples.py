@@ -12,7 +12,9 @@ from pages.shared.learning import learning
 from pages.shared.look import escape, page_header
 from pages.shared.run_picker import pick_run
 from pages.shared.store import store
-from pages.shared.theatre import Frames, frames_of, theatre, wanted_epoch
+from pages.shared.theatre import Frames, ask_for, frames_of, theatre, wanted_epoch
+
+ANOTHER = "another-epoch"
 
 
 def main() -> None:
@@ -59,15 +61,18 @@ def about(frames: Frames, log: RunLog, copies: Copies | None) -> None:
     last = log.samples[-1].epoch
     if len(frames) <= last:
         many, few = f"{last + 1:,}", f"{len(frames):,}"
-        asked = st.number_input(f"Of {many} epochs {few} are shown. Add one:", 0, last, value=None, key="one-more")
-        if asked is not None and st.query_params.get("epoch") != str(asked):
-            st.query_params["epoch"] = str(asked)
-            st.rerun(scope="fragment")
+        told = f"Of {many} epochs {few} are shown. Show another one:"
+        st.number_input(told, 0, last, value=None, key=ANOTHER, on_change=ask_for_another, width=360)
     if copies is not None and copies.state == "opening":
         st.caption(":material/hourglass_top: The text is being sorted, once, to find what was copied from it.")
     elif copies is not None and copies.state == "gone":
         said = "What was copied cannot be shown, everything else can"
         st.warning(f"{said}: {escape(copies.fault)}", icon=":material/link_off:")
+
+
+def ask_for_another() -> None:
+    if (epoch := st.session_state.get(ANOTHER)) is not None:
+        ask_for(epoch)
 
 
 def nothing_yet(run: Run, live: bool) -> None:

@@ -320,7 +320,7 @@ export default function (component) {
   kept.setStateValue = setStateValue;
   const newest = data.frames.at(-1).epoch;
   const followed = before && kept.epoch === before.frames.at(-1).epoch;
-  if (!before || before.run !== data.run || before.asked !== data.asked) {
+  if (!before || before.run !== data.run || before.times !== data.times) {
     kept.epoch = place(kept, data.asked) >= 0 ? data.asked : newest;
     kept.held = data.held?.epoch ?? null;
   } else if (followed || place(kept, kept.epoch) < 0) kept.epoch = newest;

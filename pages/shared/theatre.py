@@ -19,6 +19,7 @@ from pages.shared.epoch_samples import certainty, continuation, count_words, epo
 from pages.shared.look import number
 
 MOST_FRAMES = 160
+ASKED = "theatre.asked"  # how often an epoch was asked for by name
 Frames = dict[int, list[Sampled]]  # by epoch, one sample for each prompt, in the order of the prompts
 Same = list[tuple[int, int, int]]  # stretches that two samples share: where in one, where in the other, how long
 
@@ -58,6 +59,12 @@ def wanted_epoch() -> int | None:
     return int(named) if named.isdecimal() and len(named) < 10 else None
 
 
+def ask_for(epoch: int) -> None:
+    """Have the theatre go to that epoch, wherever a person has gone meanwhile."""
+    st.query_params["epoch"] = str(epoch)
+    st.session_state[ASKED] = st.session_state.get(ASKED, 0) + 1
+
+
 def theatre(
     run: Run, log: RunLog, frames: Frames, copies: Copies | None, *, key: str, wanted: int | None = None,
     layout: str = "wide", height: int | None = None,
@@ -69,6 +76,7 @@ def theatre(
         "layout": layout,
         "height": height,
         "asked": wanted if wanted in frames else None,
+        "times": st.session_state.get(ASKED, 0),
         "prompts": prompts_of(log.samples),
         "pieces": pieces_of(sample for samples in frames.values() for sample in samples),
         "frames": frame_data(frames, log, copies),
