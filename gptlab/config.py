@@ -217,6 +217,14 @@ class TrainConfig(_Part):
         "One to five beginnings that the model continues after every epoch.",
     )
     sample_tokens: int = _field(50, "Sample length", "Tokens written for each sample.", "50", ge=1, le=2_000)
+    probe_windows: int = _field(
+        1,
+        "Watched passages",
+        "Windows of each part, from its start, whose tokens' losses are kept after every epoch. 0: none.",
+        "1",
+        ge=0,
+        le=8,
+    )
     seed: int = _field(
         123, "Seed", "Decides the first weights, the order of the batches and the dropout.", "any", ge=0, le=2**63 - 1
     )

@@ -83,6 +83,23 @@ class Sampled(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probed(Event):
+    """How surprising each token of a watched passage is, in nats, dropout off.
+
+    ``part`` is training or validation, ``start`` the passage's first token in it. ``token_ids`` stand only in the first
+    such fact that a process writes of a passage. ``losses`` holds one number for each token but the first, separated by
+    spaces: text, so that a log with thousands of them is read quickly. ``seconds`` is what the look has cost.
+    """
+
+    epoch: int
+    part: str
+    start: int = 0
+    losses: str = ""
+    seconds: float = NAN
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Saved(Event):
     """A checkpoint is on disk, whole. ``checkpoint`` is its folder's name (``step-000090``, ``best``)."""
 
@@ -113,7 +130,8 @@ class Ended(Event):
 
 
 KINDS: dict[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Started, Phase, Stepped, Evaluated, Sampled, Saved, Resumed, Warned, Ended)
+    kind.__name__.lower(): kind
+    for kind in (Started, Phase, Stepped, Evaluated, Sampled, Probed, Saved, Resumed, Warned, Ended)
 }
 
 

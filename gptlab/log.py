@@ -11,7 +11,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Lock
 
-from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, Warned, decode
+from gptlab.events import (
+    Ended,
+    Evaluated,
+    Event,
+    Phase,
+    Probed,
+    Resumed,
+    Sampled,
+    Saved,
+    Started,
+    Stepped,
+    Warned,
+    decode,
+)
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
@@ -43,6 +56,7 @@ class RunLog:
         self.steps: list[Stepped] = []
         self.evaluations: list[Evaluated] = []
         self.samples: list[Sampled] = []
+        self.probes: list[Probed] = []
         self.saved: list[Saved] = []
         self.warnings: list[Warned] = []
         self.ended: Ended | None = None
@@ -83,6 +97,8 @@ class RunLog:
                 self.evaluations.append(event)
             case Sampled():
                 self.samples.append(event)
+            case Probed():
+                self.probes.append(event)
             case Saved():
                 self.saved.append(event)
             case Warned():
@@ -96,10 +112,11 @@ class RunLog:
 
     def _drop_from(self, step: int) -> None:
         """Forget the rows of step ``step`` and later: they are made again."""
-        measured = (Stepped, Evaluated, Sampled, Saved)
+        measured = (Stepped, Evaluated, Sampled, Probed, Saved)
         self.steps = [row for row in self.steps if row.step < step]
         self.evaluations = [row for row in self.evaluations if row.step < step]
         self.samples = [row for row in self.samples if row.step < step]
+        self.probes = [row for row in self.probes if row.step < step]
         self.saved = [row for row in self.saved if row.step < step]
         self.events = [row for row in self.events if row.step < step or not isinstance(row, measured)]
         self._worked = _Worked()

@@ -67,6 +67,23 @@ def positions(rows: Sequence[Row], axis: Axis, extent: Extent, seconds: dict[int
     return [float(row.step + 1) for row in rows]
 
 
+def epoch_marks(log: RunLog, axis: Axis, extent: Extent, most: int = 400) -> list[tuple[float, int]]:
+    """Where on ``axis`` each sampled epoch ended, ``(x, epoch)``; of very many epochs so many, evenly."""
+    samples = list({sample.epoch: sample for sample in log.samples}.values())
+    if len(samples) > most:
+        samples = [samples[round(k * (len(samples) - 1) / (most - 1))] for k in range(most)]
+    seconds = trained_seconds(log.events) if axis == "time" else {}
+    steps = {row.step: row for row in log.steps}
+    found = []
+    for sample in samples:
+        row = steps.get(sample.step)
+        if sample.epoch == 0 or row is None:
+            found.append((0.0, sample.epoch))
+        else:
+            found.append((positions([row], axis, extent, seconds)[0], sample.epoch))
+    return found
+
+
 def smooth(values: Sequence[float], weight: float) -> list[float]:
     """Exponential moving average, debiased so that its beginning is not pulled to zero; NaN is passed over."""
     total, mass, found = 0.0, 0.0, []

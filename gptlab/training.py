@@ -20,7 +20,9 @@ import torch
 from gptlab import checkpoint
 from gptlab.checkpoint import SaveError
 from gptlab.config import RunConfig, SamplingConfig
-from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, Warned
+from gptlab.events import Ended, Evaluated, Event, Phase, Probed, Resumed, Sampled, Saved, Started, Stepped, Warned
+from gptlab.loss import token_losses
+from gptlab.probing import packed, watched_passages
 from gptlab.sampling import generate_steps
 from gptlab.schedule import learning_rate_at
 from gptlab.state import Batch, Data, TrainState
@@ -99,12 +101,16 @@ class _Trainer:
         self.pause_next = False
         self.timed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
         self.steps_here = 0
+        datasets = (state.train_loader.dataset, state.val_loader.dataset)
+        self.watched = watched_passages(*datasets, config.train.probe_windows)
+        self.told: set[tuple[str, int]] = set()  # passages whose token ids are in the log
 
     def events(self, resume_from: Path | None, restarted: bool) -> Iterator[Event]:
         state = self.state
         yield from self._prepare(resume_from, restarted)
         if state.step == 0:
             yield from self._sample(epoch=0)
+            yield from self._probe(epoch=0)
         yield self._phase("training")
         while state.step < state.total_steps:
             epoch = state.step // state.steps_per_epoch + 1
@@ -115,6 +121,7 @@ class _Trainer:
                 if self._last_reason():
                     break
             yield from self._sample(epoch)
+            yield from self._probe(epoch)
             whole = state.step % state.steps_per_epoch == 0
             saved = yield from self._save("epoch" if whole else "finished", epoch)
             if saved is None:
@@ -257,6 +264,23 @@ class _Trainer:
                 text=token_ids_to_text(ids),
                 probabilities=tuple(known + [token.probability for token in new]),
             )
+
+    def _probe(self, epoch: int) -> Iterator[Event]:
+        """The loss of each token of the watched passages. Nothing is drawn: training does not notice."""
+        for passage in self.watched:
+            began = time.perf_counter()
+            with self.state.autocast():
+                losses = token_losses(self.state.model, torch.tensor(passage.token_ids))
+            yield Probed(
+                step=self.last_step,
+                epoch=epoch,
+                part=passage.part,
+                start=passage.start,
+                losses=packed(losses.tolist()),
+                seconds=round(time.perf_counter() - began, 4),
+                token_ids=() if passage.place in self.told else passage.token_ids,
+            )
+            self.told.add(passage.place)
 
     def _save(self, reason: str, epoch: int) -> Generator[Event, None, bool | None]:
         """Save a checkpoint to resume from. False: it cannot be written. None: the weights are spoilt, it is over."""

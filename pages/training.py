@@ -6,13 +6,13 @@ import streamlit as st
 
 from gptlab import launcher
 from gptlab.runs import Run
-from pages.shared.epoch_samples import epoch_samples
 from pages.shared.look import escape, page_header
 from pages.shared.loss_panel import loss_panel
 from pages.shared.new_run import new_run
 from pages.shared.player import controls, how_it_ended
 from pages.shared.run_picker import pick_run
 from pages.shared.run_status import config_of, run_extent, standing, unanswered
+from pages.shared.samples_feed import samples_feed
 from pages.shared.status_card import status_card
 from pages.shared.store import store
 
@@ -28,7 +28,7 @@ def main() -> None:
         with charts:
             loss_panel(None, None, extent, config)
         with samples:
-            epoch_samples(None, height=FEED_HEIGHT)
+            samples_feed(None, None, height=FEED_HEIGHT)
         return
     status = run.status()
     controls(run, status)
@@ -52,7 +52,7 @@ def watch(run: Run, status: str) -> None:
     with charts:
         loss_panel(run, log, run_extent(run, log, config), config)
     with samples:
-        epoch_samples(log, height=FEED_HEIGHT)
+        samples_feed(run, log, height=FEED_HEIGHT)
 
 
 def offer_force(run: Run) -> None:

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"home", "events", "config"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
-    {"text_statistics", "runs", "dataset", "model", "metrics", "distribution", "prompt", "cloze"},
+    {"text_statistics", "runs", "dataset", "model", "metrics", "distribution", "prompt", "cloze", "probing"},
     {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "token_history"},
-    {"state", "figures", "beams", "inspection", "perplexity"},
+    {"state", "figures", "beams", "inspection", "perplexity", "copying"},
     {"training", "estimate", "explain"},
     {"preflight", "worker"},
     {"lesson_run"},

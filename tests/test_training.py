@@ -87,9 +87,10 @@ def test_a_run_tells_its_story_in_order(folder: Path) -> None:
     events = run(run="r1", checkpoints=folder)
     told = [e.phase if isinstance(e, Phase) else type(e).__name__ for e in events if not isinstance(e, Warned)]
     evaluation = ["evaluating", "Evaluated", "saving", "Saved", "training"]
-    assert told[:6] == ["loading", "Started", "sampling", "Sampled", "training", "Stepped"]
-    assert told[6:11] == evaluation
-    assert told[-5:] == ["sampling", "Sampled", "saving", "Saved", "Ended"]
+    looks = ["Probed", "Probed"]
+    assert told[:8] == ["loading", "Started", "sampling", "Sampled", *looks, "training", "Stepped"]
+    assert told[8:13] == evaluation
+    assert told[-7:] == ["sampling", "Sampled", *looks, "saving", "Saved", "Ended"]
     started = of(Started, events)[0]
     assert (started.run, started.device, started.total_steps) == ("r1", "cpu", 10)
     assert started.threads == torch.get_num_threads()

@@ -12,11 +12,21 @@ HERE = Path(__file__).parent
 
 
 @cache
-def component(name: str, *, isolate_styles: bool = True) -> Any:
-    """The v2 component ``gptlab_NAME``; call it with ``key`` and ``data`` to mount or update it."""
+def component(name: str, *, uses: tuple[str, ...] = (), isolate_styles: bool = True) -> Any:
+    """The v2 component ``gptlab_NAME``; call it with ``key`` and ``data`` to mount or update it.
+
+    Inside of its script the components that it ``uses`` are functions of their names, to be called with ``data`` and
+    the ``parentElement`` that they shall fill.
+    """
     return st.components.v2.component(
         f"gptlab_{name}",
-        css=(HERE / f"{name}.css").read_text("utf-8"),
-        js=(HERE / f"{name}.js").read_text("utf-8"),
+        css="".join((HERE / f"{part}.css").read_text("utf-8") for part in (*uses, name)),
+        js="".join(map(_as_function, uses)) + (HERE / f"{name}.js").read_text("utf-8"),
         isolate_styles=isolate_styles,
     )
+
+
+def _as_function(name: str) -> str:
+    """A component's script as a function of that name: what it declares stays inside."""
+    script = (HERE / f"{name}.js").read_text("utf-8").replace("export default function", "return function")
+    return f"const {name} = (() => {{\n{script}\n}})();\n"

@@ -1,26 +1,34 @@
-"""What the model wrote after each epoch, newest on top, while it trains."""
+"""What the model wrote after an epoch: what can be said of one sample."""
 
 from __future__ import annotations
 
 import re
-
-import streamlit as st
+from bisect import bisect_right
+from functools import lru_cache
 
 from gptlab.events import Sampled
 from gptlab.log import RunLog
-from pages.shared.token_strip import Token, token_strip, tokens_of
-
-SHOWN = 12
 
 
-def sample_tokens(sample: Sampled) -> list[Token]:
-    """A sample as tokens for the strip: line breaks as spaces, the prompt marked."""
-    chances = sample.probabilities or (None,) * len(sample.token_ids)
-    prompt = next((at for at, chance in enumerate(chances) if chance is not None), len(chances))
-    tokens = tokens_of(sample.token_ids, chances, prompt=prompt)
-    for token in tokens:
-        token["text"] = re.sub(r"\s*\n\s*", " ", token["text"])
-    return tokens
+def written_ids(sample: Sampled) -> tuple[int, ...]:
+    """The tokens that the model added to the prompt."""
+    return sample.token_ids[prompt_length(sample) :]
+
+
+def prompt_length(sample: Sampled) -> int:
+    """Tokens of the prompt, at the beginning of the sample's."""
+    ids = _encoded(sample.prompt)
+    if sample.token_ids[: len(ids)] == ids:
+        return len(ids)
+    chances = sample.probabilities  # written by another tokenizer: a token of the prompt has no probability
+    return next((at for at, chance in enumerate(chances) if chance is not None), len(sample.token_ids))
+
+
+@lru_cache(maxsize=64)
+def _encoded(prompt: str) -> tuple[int, ...]:
+    from gptlab.tokenizer import END_OF_TEXT, get_tokenizer
+
+    return tuple(get_tokenizer().encode(prompt, allowed_special={END_OF_TEXT}, disallowed_special=()))
 
 
 def continuation(sample: Sampled) -> str:
@@ -28,37 +36,24 @@ def continuation(sample: Sampled) -> str:
     return " ".join(sample.text.removeprefix(sample.prompt).split())
 
 
-def counts(sample: Sampled) -> str:
-    """How long the continuation is: always the same number of tokens, but not of words."""
-    known = [chance for chance in sample.probabilities if chance is not None]
-    n_tokens = len(known) if sample.probabilities else len(sample.token_ids)
-    n_words = count_words(continuation(sample))
-    return f"{n_tokens} token{'' if n_tokens == 1 else 's'}, {n_words} word{'' if n_words == 1 else 's'}"
-
-
 def count_words(text: str) -> int:
     """Runs of letters or digits, with inner apostrophes and hyphens; commas are no words."""
     return len(re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text))
 
 
+def certainty(sample: Sampled) -> float | None:
+    """The mean probability that the model gave to what it wrote; None where that was not recorded."""
+    known = [chance for chance in sample.probabilities if chance is not None]
+    return sum(known) / len(known) if known else None
+
+
+def val_loss_at(log: RunLog, sample: Sampled) -> float | None:
+    """The last validation loss measured before the sample was taken; None before the first, or where it is unknown."""
+    if sample.epoch == 0:
+        return None
+    end = bisect_right(log.evaluations, sample.step, key=lambda row: row.step)
+    return next((row.val_loss for row in reversed(log.evaluations[:end]) if row.val_loss == row.val_loss), None)
+
+
 def epoch_name(epoch: int) -> str:
-    return "Before training" if epoch == 0 else f"After epoch {epoch}"
-
-
-def epoch_samples(log: RunLog | None, *, height: int) -> None:
-    """The newest sample of each prompt as coloured tokens, the earlier ones as text below."""
-    st.subheader("What it writes", anchor=False)
-    samples = log.samples if log else []
-    with st.container(height=height, border=True, key="samples-feed"):
-        if not samples:
-            st.markdown(":gray[The first sample comes before the first step, then one after every epoch.]")
-            return
-        newest = [sample for sample in samples if sample.epoch == samples[-1].epoch]
-        for place, sample in enumerate(newest):
-            with st.container(gap="xxsmall"):
-                st.markdown(f"**{epoch_name(sample.epoch)}** :gray[· {counts(sample)}]")
-                token_strip(sample_tokens(sample), key=f"newest-{place}", label=epoch_name(sample.epoch))
-        for sample in reversed(samples[: len(samples) - len(newest)][-SHOWN:]):
-            with st.container(gap=None):
-                st.markdown(f":gray[{epoch_name(sample.epoch)} · {counts(sample)}]")
-                st.text(" ".join(sample.text.split()), width="stretch")
+    return "Before training" if epoch == 0 else f"After epoch {epoch:,}"

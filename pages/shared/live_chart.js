@@ -45,6 +45,12 @@ function build(root) {
   root.append(host);
   const kept = { host, legend, plot, note, foot, details, scroll, hidden: new Set(), drawn: false, revision: null };
   details.addEventListener("toggle", () => drawTable(kept));
+  kept.heard = ({ detail }) => {
+    if (detail.from === kept || detail.peek || detail.run !== kept.latest.run || !kept.latest.epochs) return;
+    kept.epoch = detail.epoch;
+    if (kept.drawn) kept.Plotly.relayout(kept.plot, { shapes: markOf(kept) });
+  };
+  window.addEventListener("gptlab:epoch", kept.heard);
   return kept;
 }
 
@@ -89,6 +95,7 @@ function dress(figure, look, kept, narrow) {
     if (narrow && name.startsWith("x")) axis.nticks = 6;
   }
   if (narrow) layout.margin = { ...layout.margin, l: 46, r: 6 };
+  layout.shapes = markOf(kept);
   for (const trace of figure.data) trace.visible = kept.hidden.has(trace.group ?? trace.uid) ? false : true;
   return figure;
 }
@@ -106,6 +113,37 @@ function followZoom(kept) {
     if (!Object.keys(change).some((name) => /^xaxis\.(range|autorange)/.test(name))) return;
     const wanted = topRange(kept.layout, kept.plot.layout.xaxis.range);
     if (wanted) kept.Plotly.relayout(kept.plot, { "xaxis2.range": wanted });
+  });
+}
+
+// The samples on the page belong to an epoch: the one under the pointer here, or the one that was chosen there.
+
+function nearestEpoch(kept, x) {
+  let best = null;
+  for (const [at, epoch] of kept.latest.epochs ?? []) if (best === null || Math.abs(at - x) <= Math.abs(best[0] - x)) best = [at, epoch];
+  return best?.[1] ?? null;
+}
+
+function markOf(kept) {
+  const at = kept.latest.epochs?.find(([, epoch]) => epoch === kept.epoch)?.[0];
+  if (at === undefined) return [];
+  const { text } = theme(kept.root);
+  return [{ type: "line", xref: "x", yref: "paper", x0: at, x1: at, y0: 0, y1: 1, line: { color: text, width: 1.5, dash: "dot" }, opacity: 0.75, layer: "below" }];
+}
+
+function tellEpoch(kept, epoch, peek) {
+  window.dispatchEvent(new CustomEvent("gptlab:epoch", { detail: { run: kept.latest.run, epoch, peek, from: kept } }));
+}
+
+function followEpochs(kept) {
+  const over = (event) => event.xvals?.[0] ?? event.points?.[0]?.x;
+  kept.plot.on("plotly_hover", (event) => kept.latest.epochs && tellEpoch(kept, nearestEpoch(kept, over(event)), true));
+  kept.plot.on("plotly_unhover", () => kept.latest.epochs && tellEpoch(kept, null, true));
+  kept.plot.on("plotly_click", (event) => {
+    if (!kept.latest.epochs) return;
+    kept.epoch = nearestEpoch(kept, over(event));
+    tellEpoch(kept, kept.epoch, false);
+    kept.Plotly.relayout(kept.plot, { shapes: markOf(kept) });
   });
 }
 
@@ -136,6 +174,7 @@ async function draw(kept, data, look) {
   });
   kept.home = home;
   if (!kept.drawn) followZoom(kept);
+  if (!kept.drawn) followEpochs(kept);
   kept.drawn = true;
   kept.revision = figure.layout.uirevision;
   if (figure.layout.xaxis2 && figure.layout.xaxis.autorange) {
@@ -259,6 +298,7 @@ export default function (component) {
     kept.plot.classList.add("lc-failed");
   });
   return () => {
+    window.removeEventListener("gptlab:epoch", kept.heard);
     if (kept.drawn) kept.Plotly.purge(kept.plot);
     state.delete(parentElement);
   };

@@ -22,12 +22,16 @@ def live_chart(
     table: dict[str, Any] | None = None,
     csv_url: str | None = None,
     note: str | None = None,
+    run: str = "",
+    epochs: list[tuple[float, int]] | None = None,
 ) -> None:
     """Draw a figure of ``gptlab.figures``. Call it again with the same ``key`` to update the chart that stands there.
 
     ``label`` says in a sentence what is to be seen; ``table`` (``{"columns", "rows"}`` of texts) is the same for those
     who cannot see it; ``csv_url`` is behind the CSV button; ``name`` becomes the picture's file name; ``note`` greys
-    the chart and stands in its middle, for when there is nothing to draw yet.
+    the chart and stands in its middle, for when there is nothing to draw yet. With ``epochs``, where each epoch of that
+    ``run`` ends on the x-axis, the epoch under the pointer is told to the other components on the page, and the one
+    that they choose is marked here.
     """
     data = {
         "figure": figure,
@@ -38,6 +42,8 @@ def live_chart(
         "table": table,
         "csv": csv_url,
         "note": note,
+        "run": run,
+        "epochs": epochs,
     }
     # plotly puts its own styles into the document's head
     component("live_chart", isolate_styles=False)(key=key, data=data)

@@ -7,7 +7,7 @@ import streamlit as st
 from gptlab.config import RunConfig
 from gptlab.figures import evaluation_table, training_figure
 from gptlab.log import RunLog
-from gptlab.metrics import Axis, Extent
+from gptlab.metrics import Axis, Extent, epoch_marks
 from gptlab.panels import AXIS_TITLES
 from gptlab.runs import Run
 from pages.shared.live_chart import live_chart
@@ -54,6 +54,8 @@ def loss_panel(run: Run | None, log: RunLog | None, extent: Extent, config: RunC
         name=f"losses-{run.id}" if run else "losses",
         table=evaluation_table(log, extent) if log else None,
         csv_url=download_url(run, "metrics.csv") if run else None,
+        run=run.id if run else "",
+        epochs=epoch_marks(log, axis, extent) if log else None,
         note="The losses will appear here, point by point." if idle else None,
     )
 

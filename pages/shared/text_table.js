@@ -37,7 +37,10 @@ export default function (component) {
       button.type = "button";
       button.textContent = text;
       if (index === data.chosen) button.setAttribute("aria-current", "true");
-      button.addEventListener("click", () => setTriggerValue("chosen", index));
+      button.addEventListener("click", () => {
+        if (!data.epochs) setTriggerValue("chosen", index);
+        else window.dispatchEvent(new CustomEvent("gptlab:epoch", { detail: { run: data.run, epoch: data.epochs[index], peek: false } }));
+      });
       cell.append(button);
     });
   });
@@ -45,5 +48,23 @@ export default function (component) {
   const place = focused ? [...host.querySelectorAll("button")].indexOf(focused) : -1;
   host.replaceChildren(table);
   if (place >= 0) host.querySelectorAll("button")[place]?.focus();
-  return () => kept.delete(parentElement);
+  const heard = ({ detail }) => {
+    if (!data.epochs || detail.run !== data.run || detail.peek) return;
+    [...table.tBodies[0].rows].forEach((line, index) => {
+      const chosen = data.epochs[index] === detail.epoch;
+      line.className = chosen ? "chosen" : "";
+      const button = line.querySelector("button");
+      if (chosen) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    });
+    host.chosen = detail.epoch;
+  };
+  host.listener && window.removeEventListener("gptlab:epoch", host.listener);
+  host.listener = heard;
+  window.addEventListener("gptlab:epoch", heard);
+  if (data.epochs?.includes(host.chosen)) heard({ detail: { run: data.run, epoch: host.chosen, peek: false } });
+  return () => {
+    window.removeEventListener("gptlab:epoch", host.listener);
+    kept.delete(parentElement);
+  };
 }

@@ -19,14 +19,22 @@ def text_table(
     chosen: int | None = None,
     pressable: bool = True,
     on_choose: Callable[[], None] = lambda: None,
+    epochs: Sequence[int] | None = None,
+    run: str = "",
 ) -> int | None:
     """Show the table; returns the row whose first cell was just pressed, if ``pressable``. ``chosen`` is the row to
-    highlight."""
+    highlight.
+
+    With ``epochs``, one for each row, a press tells the other components of that ``run`` on the page instead, and what
+    they choose is highlighted here: the server is not asked.
+    """
     data = {
         "columns": [{"name": name, "kind": kind} for name, kind in columns],
         "rows": [list(row) for row in rows],
         "chosen": chosen,
         "label": label,
         "pressable": pressable,
+        "epochs": None if epochs is None else list(epochs),
+        "run": run,
     }
     return component("text_table")(key=key, data=data, on_chosen_change=on_choose).chosen

@@ -1,142 +1,166 @@
-"""The same prompt, epoch after epoch: a scrubber, the difference to the neighbour, and a table of all."""
+"""The same prompts, epoch after epoch: what the theatre component is given. Going through epochs asks nothing here."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
+from typing import Any
+
 import streamlit as st
 
+from gptlab.copying import Copied, distinct_2
 from gptlab.events import Sampled
 from gptlab.log import RunLog
-from pages.shared.epoch_samples import continuation, count_words, counts, epoch_name, sample_tokens
+from gptlab.runs import Run
+from pages.shared.component import component
+from pages.shared.copied import Copies
+from pages.shared.epoch_samples import certainty, continuation, count_words, epoch_name, val_loss_at, written_ids
 from pages.shared.look import number
-from pages.shared.sample_diff import certainty, compare
-from pages.shared.text_table import text_table
-from pages.shared.token_strip import token_strip
 
-AGAINST = {"before": "The epoch before", "after": "The epoch after", "off": "Nothing"}
-
-
-def by_epoch(samples: list[Sampled], prompt: str) -> dict[int, Sampled]:
-    """The samples of a prompt by epoch; where an epoch has two, the later one."""
-    return dict(sorted((sample.epoch, sample) for sample in samples if sample.prompt == prompt))
+MOST_FRAMES = 160
+ASKED = "theatre.asked"  # how often an epoch was asked for by name
+Frames = dict[int, list[Sampled]]  # by epoch, one sample for each prompt, in the order of the prompts
+Same = list[tuple[int, int, int]]  # stretches that two samples share: where in one, where in the other, how long
 
 
-def scrubber(epochs: list[int]) -> int:
-    """The epoch to show: the newest, unless the URL (``?epoch=``) or a hand on the slider says otherwise."""
-    wanted = st.query_params.get("epoch", "")
-    chosen = int(wanted) if wanted.isdecimal() and int(wanted) in epochs else epochs[-1]
-    place = epochs.index(chosen)
-    st.session_state["epoch-slider"] = chosen
-    with st.container(horizontal=True, vertical_alignment="bottom", key="scrubber"):
-        back = {"disabled": place == 0, "help": "Previous epoch", "on_click": go_to, "args": (epochs, place - 1)}
-        on = {
-            "disabled": place == len(epochs) - 1,
-            "help": "Next epoch",
-            "on_click": go_to,
-            "args": (epochs, place + 1),
-        }
-        st.button("Previous", icon=":material/chevron_left:", key="previous", **back)  # type: ignore[arg-type]
-        if len(epochs) > 1:
-            with st.container(width="stretch"):
-                st.select_slider("Epoch", epochs, key="epoch-slider", on_change=_slid, args=(epochs,))
-        st.button("Next", icon=":material/chevron_right:", icon_position="right", key="next", **on)  # type: ignore[arg-type]
-    return chosen
+def prompts_of(samples: Iterable[Sampled]) -> list[str]:
+    return list(dict.fromkeys(sample.prompt for sample in samples))
 
 
-def go_to(epochs: list[int], place: int) -> None:
-    """Show the epoch at that place of the list. The newest needs no mention in the URL: it moves on by itself."""
-    if not 0 <= place < len(epochs) - 1:
-        st.query_params.pop("epoch", None)
-    else:
-        st.query_params["epoch"] = str(epochs[place])
+def frames_of(samples: Sequence[Sampled], *, wanted: int | None = None, most: int = MOST_FRAMES) -> Frames:
+    """The samples by epoch, of all prompts; of very many epochs so many, evenly, and the ``wanted`` one."""
+    prompts = {prompt: place for place, prompt in enumerate(prompts_of(samples))}
+    found: dict[int, dict[int, Sampled]] = {}
+    for sample in samples:
+        found.setdefault(sample.epoch, {})[prompts[sample.prompt]] = sample  # where there are two, the later one
+    epochs = thinned(sorted(found), most, wanted)
+    return {epoch: [found[epoch][place] for place in sorted(found[epoch])] for epoch in epochs}
 
 
-def _slid(epochs: list[int]) -> None:
-    go_to(epochs, epochs.index(st.session_state["epoch-slider"]))
+def thinned(epochs: Sequence[int], most: int, wanted: int | None = None) -> list[int]:
+    """``most`` of the epochs, evenly, the first and the last among them, and the ``wanted`` one."""
+    if len(epochs) <= most:
+        return list(epochs)
+    kept = {epochs[round(k * (len(epochs) - 1) / (most - 1))] for k in range(most)}
+    return sorted(kept | {epoch for epoch in epochs if epoch == wanted})
 
 
-def stage(found: dict[int, Sampled], epoch: int, log: RunLog) -> None:
-    """The chosen epoch's sample, and its neighbour's, with what differs marked."""
-    epochs = list(found)
-    with st.container(horizontal=True, vertical_alignment="bottom", key="stage-options"):
-        against = st.segmented_control(
-            "Mark what differs from", list(AGAINST), default="before", format_func=AGAINST.__getitem__, required=True,
-            key="against",
-        )  # fmt: skip
-        whitespace = st.toggle("Show whitespace", key="sample-whitespace")
-    place = epochs.index(epoch) + {"before": -1, "after": 1}.get(against or "off", 10**9)
-    neighbour = found[epochs[place]] if 0 <= place < len(epochs) else None
-    now = found[epoch]
-    compared = compare(now, neighbour) if neighbour else None
-    tokens = compared.now if compared else sample_tokens(now)
-    shown, other = st.columns(2, gap="medium")
-    with shown, st.container(border=True):
-        st.markdown(f"**{epoch_name(epoch)}**")
-        token_strip(tokens, key="sample-now", show_whitespace=whitespace, label=epoch_name(epoch))
-        st.caption(_figures(now, log, compared.changed if compared else None))
-    with other, st.container(border=True):
-        if compared and neighbour:
-            st.markdown(f"**{epoch_name(neighbour.epoch)}**")
-            token_strip(compared.then, key="sample-then", show_whitespace=whitespace, label=epoch_name(neighbour.epoch))
-            st.caption(_figures(neighbour, log, None))
-        else:
-            st.markdown(":gray[Nothing to compare with: there is no such epoch, or comparing is off.]")
-    token_strip([], key="sample-legend", legend=True, empty="", label="What the tints mean")
-    st.caption(
-        "Bold with a line above: not in the other sample. Struck through: gone. "
-        "A sample has a fixed number of tokens, not of words: early ones are commas, later ones whole words."
-    )
+@lru_cache(maxsize=20_000)
+def shared(ids: tuple[int, ...], others: tuple[int, ...]) -> Same:
+    """The stretches of tokens that two samples have in common, in the same order."""
+    blocks = SequenceMatcher(None, ids, others, autojunk=False).get_matching_blocks()
+    return [(block.a, block.b, block.size) for block in blocks if block.size]
 
 
-def _figures(sample: Sampled, log: RunLog, changed: float | None) -> str:
-    sure = certainty(sample)
-    parts = [counts(sample)]
-    if sure is not None:
-        parts.append(f"{100 * sure:.0f} % sure on average")
-    if changed is not None:
-        parts.append(f"{100 * changed:.0f} % of the tokens differ")
-    loss = val_loss_at(log, sample)
-    if loss is not None:
-        parts.append(f"validation loss {loss:.3f}")
-    return " · ".join(parts)
+def wanted_epoch() -> int | None:
+    """The epoch that the URL names."""
+    named = st.query_params.get("epoch", "")
+    return int(named) if named.isdecimal() and len(named) < 10 else None
 
 
-def val_loss_at(log: RunLog, sample: Sampled) -> float | None:
-    """The last validation loss measured before the sample was taken; None before the first, or where it is unknown."""
-    if sample.epoch == 0:
-        return None
-    known = [row.val_loss for row in log.evaluations if row.step <= sample.step and row.val_loss == row.val_loss]
-    return known[-1] if known else None
+def ask_for(epoch: int) -> None:
+    """Have the theatre go to that epoch, wherever a person has gone meanwhile."""
+    st.query_params["epoch"] = str(epoch)
+    st.session_state[ASKED] = st.session_state.get(ASKED, 0) + 1
 
 
-def table(found: dict[int, Sampled], epoch: int, log: RunLog) -> None:
-    """All epochs with their texts and their lengths; pressing an epoch shows it above."""
-    epochs = list(found)
-    rows = []
-    for place, (at, sample) in enumerate(found.items()):
-        sure = certainty(sample)
-        new = compare(sample, found[epochs[place - 1]]).changed if place else None
-        known = [chance for chance in sample.probabilities if chance is not None]
-        rows.append(
-            [
-                "Before training" if at == 0 else f"Epoch {at}",
-                continuation(sample) or "(only spaces)",
-                number(len(known) if known else None),
-                number(count_words(continuation(sample))),
-                "–" if sure is None else f"{100 * sure:.0f} %",
-                "–" if new is None else f"{100 * new:.0f} %",
-                number(val_loss_at(log, sample), 3),
-            ]
-        )
-    pressed = text_table(
-        [
-            ("Epoch", ""), ("What it wrote", "prose"), ("Tokens", "number"), ("Words", "number"), ("Sure", "number"),
-            ("New", "number"), ("Validation loss", "number"),
-        ],
-        rows,
-        key="all-epochs",
-        label="Samples of all epochs",
-        chosen=epochs.index(epoch),
+def theatre(
+    run: Run, log: RunLog, frames: Frames, copies: Copies | None, *, key: str, wanted: int | None = None,
+    layout: str = "wide", height: int | None = None,
+) -> None:  # fmt: skip
+    """Show the frames: ``wide`` with a scrubber and two samples side by side, as a ``feed`` one below the other."""
+    held = (st.session_state.get(key) or {}).get("held") if layout == "wide" else None
+    data = {
+        "run": run.id,
+        "layout": layout,
+        "height": height,
+        "asked": wanted if wanted in frames else None,
+        "times": st.session_state.get(ASKED, 0),
+        "prompts": prompts_of(log.samples),
+        "pieces": pieces_of(sample for samples in frames.values() for sample in samples),
+        "frames": frame_data(frames, log, copies),
+        "held": {"epoch": held, "same": _against(frames, held)} if held in frames else None,
+    }
+    component("theatre", uses=("token_strip",))(
+        key=key, data=data, default={"held": None}, on_held_change=lambda: None
     )  # fmt: skip
-    if pressed is not None and 0 <= pressed < len(epochs) and epochs[pressed] != epoch:
-        go_to(epochs, pressed)
-        st.rerun()
+
+
+def pieces_of(samples: Iterable[Sampled]) -> dict[int, tuple[str, str]]:
+    """Display text and bytes of every token that occurs."""
+    from gptlab.tokenizer import get_tokenizer, token_pieces
+
+    ids = sorted({token for sample in samples for token in sample.token_ids})
+    known = get_tokenizer().n_vocab
+    raw = [get_tokenizer().decode_single_token_bytes(i).hex(" ") if 0 <= i < known else "" for i in ids]
+    return dict(zip(ids, zip(token_pieces(ids), raw, strict=True), strict=True))
+
+
+def frame_data(frames: Frames, log: RunLog, copies: Copies | None) -> list[dict[str, Any]]:
+    found = []
+    before: list[Sampled] = []
+    for epoch, samples in frames.items():
+        earlier = {sample.prompt: sample for sample in before}
+        same = [
+            shared(written_ids(sample), written_ids(earlier[sample.prompt])) if sample.prompt in earlier else []
+            for sample in samples
+        ]
+        shown = [_sample_data(sample, log, copies) for sample in samples]
+        found.append({"epoch": epoch, "name": epoch_name(epoch), "samples": shown, "same": same})
+        before = samples
+    return found
+
+
+def _sample_data(sample: Sampled, log: RunLog, copies: Copies | None) -> dict[str, Any]:
+    written = written_ids(sample)
+    copied = copies.of(written) if copies else None
+    data: dict[str, Any] = {
+        "ids": sample.token_ids,
+        "prompt": len(sample.token_ids) - len(written),
+        "p": [None if p is None else float(f"{p:.4g}") for p in sample.probabilities],
+        "text": continuation(sample)[:160],
+        "facts": facts_of(sample, log, copied),
+    }
+    if copies and copied and copied.matches:
+        data |= {"copied": copied.inside, "passages": copies.passages(copied)}
+    return data
+
+
+def facts_of(sample: Sampled, log: RunLog, copied: Copied | None) -> list[tuple[str, str, str]]:
+    """What can be counted about a sample: a name, the number, what it means."""
+    figures = figures_of(sample, log, copied)
+    return [(name, figures[name], help_) for name, help_ in MEANINGS if figures[name] != "–" or name == "copied"]
+
+
+MEANINGS = (
+    ("tokens", "What the model wrote after the prompt: the same number in every epoch."),
+    ("words", "Words in those tokens: a comma is a token, but no word."),
+    ("sure", "The mean probability that the model gave to what it wrote."),
+    ("copied", "Share of the tokens that stand in the text in the same order, 5 or more in a row."),
+    ("longest", "Tokens in the longest passage that stands word for word in the text."),
+    ("distinct-2", "Share of neighbouring pairs of tokens that are different ones: low where it repeats itself."),
+    ("validation loss", "The last one measured before this sample."),
+)
+
+
+def figures_of(sample: Sampled, log: RunLog, copied: Copied | None) -> dict[str, str]:
+    written, sure, variety = written_ids(sample), certainty(sample), distinct_2(written_ids(sample))
+    return {
+        "tokens": number(len(written)),
+        "words": number(count_words(continuation(sample))),
+        "sure": "–" if sure is None else f"{100 * sure:.0f} %",
+        "copied": f"{100 * copied.share:.0f} %" if copied and copied.inside else "–",
+        "longest": number(copied.longest if copied else None),
+        "distinct-2": number(variety, 2),
+        "validation loss": number(val_loss_at(log, sample), 3),
+    }
+
+
+def _against(frames: Frames, epoch: int | None) -> list[list[Same]]:
+    """For each frame and prompt what it shares with the held epoch."""
+    held = {sample.prompt: sample for sample in frames.get(epoch or 0, [])}
+    return [
+        [shared(written_ids(s), written_ids(held[s.prompt])) if s.prompt in held else [] for s in samples]
+        for samples in frames.values()
+    ]

@@ -28,6 +28,7 @@ function classes(token, index) {
   else if (token.p === undefined || token.p === null) if (token.plain !== true) names.push("a" + (index % 4));
   if (token.mark === "added" || token.mark === "removed") names.push(token.mark);
   if (token.here) names.push("here");
+  if (token.copied) names.push("copied");
   if (/\\x[0-9a-f]{2}/.test(token.text)) names.push("odd");
   return names.join(" ");
 }
@@ -75,6 +76,7 @@ function showCard(kept, span) {
     }
     card.append(table);
   }
+  if (token.copied) card.append(...quoted(token.copied));
   if (kept.pressable && kept.hint) card.append(element("div", "hint", kept.hint));
   card.hidden = false;
   if (card.showPopover && !card.matches(":popover-open")) card.showPopover();
@@ -84,6 +86,14 @@ function showCard(kept, span) {
   const below = at.bottom + 6 + own.height < window.innerHeight;
   card.style.left = left + "px";
   card.style.top = (below ? at.bottom + 6 : Math.max(8, at.top - own.height - 6)) + "px";
+}
+
+// Where a copied token stands in the corpus: the passage with what is around it, then the place.
+
+function quoted({ before, text, after, where }) {
+  const quote = element("div", "quote");
+  quote.append("… " + before, element("b", "", text), after + " …");
+  return [quote, element("div", "where", where)];
 }
 
 function hideCard(kept) {

@@ -56,7 +56,8 @@ def token_strip(
 
     A token is ``{"text", "id"}`` and, if known, ``"p"`` (its probability: tint and underline grow as it falls),
     ``"alternatives"`` ([[text, p], ...]), ``"mark"`` (same, added, removed, prompt), ``"bytes"`` (hex), ``"title"``
-    (one more line), ``"plain"`` (True: no colour), ``"here"`` (True: outlined). Without ``p`` colours alternate.
+    (one more line), ``"plain"`` (True: no colour), ``"here"`` (True: outlined), ``"copied"`` (``{"before", "text",
+    "after", "where"}``: the corpus's passage that it lies in, and its place). Without ``p`` colours alternate.
     ``height``: scroll beyond so many pixels. ``legend``: explain the tints. Text is never read as HTML.
 
     Pressing a token leads to its chain (``?token=<id>``), or, with ``press="choose"``, makes this call return its

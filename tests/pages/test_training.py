@@ -14,7 +14,7 @@ from pages.shared import starting
 from pages.shared.draft import save_draft
 from pages.shared.run_status import GRACE, standing, unanswered
 from tests.fake_run import hold, make_run
-from tests.pages.seen import buttons, components, dashboard, primary, strip_text, words
+from tests.pages.seen import buttons, components, dashboard, primary, words
 
 NASTY = "<script>alert(1)</script> *bold* `code` [link](http://x)"
 
@@ -168,16 +168,19 @@ def test_a_live_run_shows_its_step_epoch_losses_and_charts(home: Path) -> None:
     assert "best validation" in chart["label"]
 
 
-def test_the_newest_sample_stands_on_top_as_tokens_with_their_probabilities(home: Path) -> None:
+def test_the_samples_stand_beside_the_chart_with_the_same_epochs(home: Path) -> None:
     run = make_run(RunStore(), status="running")
     with hold(run):
         app = dashboard("training", run=run.id)
-    strip = components(app, "token_strip")[0]
-    assert strip["label"] == "After epoch 5"
-    assert strip_text(strip) == run.log().samples[-1].text
-    assert strip["tokens"][0]["mark"] == "prompt"
-    assert strip["tokens"][-1]["p"] == run.log().samples[-1].probabilities[-1]
-    assert [text.value for text in app.text][-1] == run.log().samples[0].text
+    (feed,) = components(app, "theatre")
+    (chart,) = components(app, "live_chart")
+    assert feed["layout"] == "feed"
+    assert feed["run"] == chart["run"] == run.id
+    newest, sample = feed["frames"][-1], run.log().samples[-1]
+    assert newest["name"] == "After epoch 5"
+    assert newest["samples"][0]["ids"] == list(sample.token_ids)
+    assert newest["samples"][0]["p"][-1] == pytest.approx(sample.probabilities[-1], rel=1e-3)
+    assert chart["epochs"] == [[float(frame["epoch"]), frame["epoch"]] for frame in feed["frames"]]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,20 @@
+"""What the model writes, beside the chart: the epoch under the pointer there, the newest one otherwise."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from gptlab.log import RunLog
+from gptlab.runs import Run
+from pages.shared.copied import copies_of
+from pages.shared.theatre import frames_of, theatre
+
+
+def samples_feed(run: Run | None, log: RunLog | None, *, height: int) -> None:
+    """The samples of one epoch as coloured tokens, and below them all epochs to choose from."""
+    st.subheader("What it writes", anchor=False)
+    if run is None or log is None or not log.samples:
+        with st.container(height=height, border=True, key="samples-feed"):
+            st.markdown(":gray[The first sample comes before the first step, then one after every epoch.]")
+        return
+    theatre(run, log, frames_of(log.samples), copies_of(run), key="samples-feed", layout="feed", height=height)
