@@ -11,19 +11,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
-    {"home", "events", "config"},
+    {"home", "events", "config", "published"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
     {"text_statistics", "runs", "dataset", "model", "metrics"},
     {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary"},
-    {"state", "figures"},
+    {"figures", "published_order", "coach", "verdict"},
+    {"state"},
     {"training", "estimate"},
     {"preflight", "worker"},
+    {"fork"},
     {"__main__"},
 )
 FORBIDDEN = {
     "state": {"runs", "log", "launcher", "corpus"},
     "training": {"runs", "log", "launcher", "corpus", "figures", "preflight", "metrics"},
     "figures": {"model", "training", "runs"},
+    "coach": {"model", "training", "runs"},
+    "verdict": {"model", "training", "runs"},
     "launcher": {"corpus", "model"},
     "runs": {"corpus", "model", "dataset", "tokenizer"},
 }
