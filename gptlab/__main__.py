@@ -83,9 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _configured(
-    arguments: argparse.Namespace, default: str | RunConfig, extra: dict[str, dict[str, Any]]
-) -> RunConfig:
+def _configured(arguments: argparse.Namespace, default: str | RunConfig, extra: dict[str, dict[str, Any]]) -> RunConfig:
     """The preset (else ``default``) with the command's own options, then its ``--set`` assignments, applied."""
     base = preset(arguments.preset or default) if arguments.preset or isinstance(default, str) else default
     written = [

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -140,7 +141,7 @@ def spread_of(losses: Sequence[float]) -> float:
     recent = losses[-SPREAD_OVER:]
     if len(recent) < 4:
         return math.nan
-    steps = [after - before for before, after in zip(recent, recent[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(recent)]
     return statistics.stdev(steps) / math.sqrt(2)
 
 
@@ -158,7 +159,10 @@ def _words(state: State, best: Evaluated, since: Sequence[Evaluated], live: bool
     lowest = f"Validation loss was lowest, {best.val_loss:.3f}, {_when(best)}"
     if state == "improving":
         if best.step == 0:
-            return f"Validation loss stands at {best.val_loss:.3f} {_when(best)}: a second evaluation will tell more.", ""
+            return (
+                f"Validation loss stands at {best.val_loss:.3f} {_when(best)}: a second evaluation will tell more.",
+                "",
+            )
         if live:
             return f"Validation loss is at its lowest, {best.val_loss:.3f}: the model still learns.", "Let it go on."
         return (
@@ -202,9 +206,7 @@ def _remarks(config: RunConfig | None, facts: TextFacts | None, spread: float, c
     return said
 
 
-def measures(
-    evaluations: Sequence[Evaluated], vocab_size: int, facts: TextFacts | None
-) -> list[Measure]:
+def measures(evaluations: Sequence[Evaluated], vocab_size: int, facts: TextFacts | None) -> list[Measure]:
     """Training, validation and best validation loss in all units, and below them what they are to be held against."""
     found = []
     known = [row for row in evaluations if math.isfinite(row.val_loss)]

@@ -72,7 +72,9 @@ def shape_faults(weights: ModelConfig, wanted: ModelConfig) -> str:
     ]
     if not differs:
         return ""
-    return f"These weights are of another model ({', '.join(differs)}): give the fork its parent's model, or start anew."
+    return (
+        f"These weights are of another model ({', '.join(differs)}): give the fork its parent's model, or start anew."
+    )
 
 
 def parent_of(run: Run) -> Parent | None:
@@ -81,7 +83,11 @@ def parent_of(run: Run) -> Parent | None:
         raw = json.loads((run.path / "initial" / "parent.json").read_text(encoding="utf-8"))
         epoch = raw.get("epoch")
         return Parent(
-            str(raw["run"]), str(raw["name"]), str(raw["checkpoint"]), int(raw["step"]), None if epoch is None else int(epoch)
+            str(raw["run"]),
+            str(raw["name"]),
+            str(raw["checkpoint"]),
+            int(raw["step"]),
+            None if epoch is None else int(epoch),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -54,8 +54,8 @@ def train(
     (None: nothing is saved). ``resume_from``: a checkpoint folder that holds ``resume.pt``, or a folder of checkpoints,
     of which the newest such one is taken; where there is none, and with ``restarted``, training begins again at step 0
     with ``Resumed(step=0)``. ``initial``: weights to begin with, in place of random ones, wherever training begins at
-    step 0; the optimiser is fresh all the same. ``requests`` is asked between two steps, must not block, and returns each wish once:
-    pause, resume, step, stop, discard, save or None.
+    step 0; the optimiser is fresh all the same. ``requests`` is asked between two steps, must not block, and returns
+    each wish once: pause, resume, step, stop, discard, save or None.
 
     ValueError (a sentence for people) where the configuration, the data and this machine do not fit together, and
     where there is nothing left to train.

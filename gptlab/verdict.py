@@ -40,7 +40,7 @@ ESSENTIAL = {
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluation beside the published one. ``*_off``: relative to it (+0.03 is 3 % higher); ``*_inside``: allowed."""
+    """One evaluation beside the published one. ``*_off``: relative to it (+0.03 is 3 % higher)."""
 
     published: Published
     train: float

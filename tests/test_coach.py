@@ -23,9 +23,7 @@ from gptlab.events import Evaluated
 from gptlab.published import EVALUATIONS
 
 NAN = math.nan
-FACTS = TextFacts(
-    train_tokens=4612, val_tokens=534, train_characters=18_431, val_characters=2_048, unigram_entropy=5.9
-)
+FACTS = TextFacts(train_tokens=4612, val_tokens=534, train_characters=18_431, val_characters=2_048, unigram_entropy=5.9)
 
 
 def rows(val: list[float], train: list[float] | None = None, every: int = 5) -> list[Evaluated]:

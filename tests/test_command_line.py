@@ -184,7 +184,17 @@ def test_a_faulty_request_is_a_sentence_and_leaves_no_run(
 
 
 def test_train_from_a_run_begins_with_its_weights(gptlab: Command, home: Path) -> None:
-    assert gptlab("train", *SMALL, "--set=data.batch_size=2", "--set=train.max_steps=2", "--set=train.eval_freq=1", "--name=one").returncode == 0
+    assert (
+        gptlab(
+            "train",
+            *SMALL,
+            "--set=data.batch_size=2",
+            "--set=train.max_steps=2",
+            "--set=train.eval_freq=1",
+            "--name=one",
+        ).returncode
+        == 0
+    )
     forked = gptlab("train", "--from", "one:best", "--set=optim.learning_rate=1e-5", "--name=two")
     assert forked.returncode == 0, forked.stderr
     assert "Begins with the weights of one, best, after" in forked.stdout

@@ -1,4 +1,4 @@
-"""The published order of random numbers, held against the exercise's loop written down as plainly as it is done there."""
+"""The published order of random numbers, held against the exercise's own loop, written down plainly."""
 
 from __future__ import annotations
 
@@ -122,9 +122,7 @@ def test_the_callers_random_numbers_are_left_alone() -> None:
 def test_a_stopped_and_resumed_run_gives_the_losses_of_an_unbroken_one(tmp_path: Path, stopped_after: int) -> None:
     asked = iter(range(100))
     first = list(
-        train(
-            small(), parts(), checkpoints=tmp_path, requests=lambda: "stop" if next(asked) == stopped_after else None
-        )
+        train(small(), parts(), checkpoints=tmp_path, requests=lambda: "stop" if next(asked) == stopped_after else None)
     )
     assert [event.reason for event in first if isinstance(event, Ended)] == ["stopped"]
     second = list(train(small(), parts(), checkpoints=tmp_path, resume_from=tmp_path))
