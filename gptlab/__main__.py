@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--corpus", action="append", metavar="NAME|PATH", help="builtin, the-verdict or a file; repeatable"
     )
+    train.add_argument(
+        "--from",
+        dest="parent",
+        metavar="RUN[:CHECKPOINT]",
+        help="begin with a checkpoint's weights (default: best, else the newest) and a fresh optimiser; the settings "
+        "are that run's unless others are given",
+    )
     train.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps")
     train.add_argument("--seed", type=int)
     train.add_argument("--name", default="", help="what the run is called")
@@ -76,27 +83,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _configured(arguments: argparse.Namespace, default: str, extra: dict[str, dict[str, Any]]) -> RunConfig:
-    """The preset with the command's own options, then its ``--set`` assignments, applied."""
+def _configured(arguments: argparse.Namespace, default: str | RunConfig, extra: dict[str, dict[str, Any]]) -> RunConfig:
+    """The preset (else ``default``) with the command's own options, then its ``--set`` assignments, applied."""
+    base = preset(arguments.preset or default) if arguments.preset or isinstance(default, str) else default
     written = [
         f"{section}.{name}={json.dumps(value)}"
         for section, fields in extra.items()
         for name, value in fields.items()
         if value is not None
     ]
-    return set_fields(preset(arguments.preset or default), [*written, *arguments.assignments])
+    return set_fields(base, [*written, *arguments.assignments])
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    config = _configured(
-        arguments,
-        "tiny",
-        {"data": {"corpus": arguments.corpus}, "train": {"device": arguments.device, "seed": arguments.seed}},
-    )
-    _with_settings()
-    from gptlab.preflight import prepare
+    store = RunStore(arguments.runs)
+    extra = {"data": {"corpus": arguments.corpus}, "train": {"device": arguments.device, "seed": arguments.seed}}
+    if arguments.parent is None:
+        config = _configured(arguments, "tiny", extra)
+        _with_settings()
+        from gptlab.preflight import prepare
 
-    run = prepare(RunStore(arguments.runs), config, name=arguments.name)
+        run = prepare(store, config, name=arguments.name)
+    else:
+        from gptlab.fork import find_checkpoint, fork, parent_of
+
+        parent, checkpoint = find_checkpoint(store, arguments.parent)
+        config = _configured(arguments, parent.config, extra)
+        _with_settings()
+        run = fork(store, parent, checkpoint, config, name=arguments.name)
+        if (told := parent_of(run)) and not arguments.json:
+            print(f"Begins with the weights of {told.name}, {told.told()}, and a fresh optimiser.")
     return _work(run, take_lock(run), arguments)
 
 

@@ -129,6 +129,14 @@ class DataConfig(_Part):
     )
     shuffle: bool = _field(True, "Shuffle", "Read the training windows in a new random order every epoch.")
     drop_last: bool = _field(True, "Drop the last short batch", "Leave out a last training batch that is not full.")
+    order: Literal["own", "published"] = _field(
+        "own",
+        "Order of random numbers",
+        "own: an epoch's order depends on seed and epoch alone, and an evaluation, always of the same windows, changes "
+        "nothing. published: as the exercise's own code, where order, dropout and evaluations draw from one stream; on "
+        "a CPU it gives the exercise's figures. Needs fp32.",
+        "own",
+    )
     num_workers: int = _field(
         0, "Loader processes", "Extra processes that prepare batches; 0 is best for small texts.", "0", ge=0, le=64
     )
@@ -281,6 +289,23 @@ class RunConfig(_Part):
     data: DataConfig = Field(default_factory=DataConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
+
+    @model_validator(mode="after")
+    def _published_order_is_plain(self) -> RunConfig:
+        if self.data.order == "own":
+            return self
+        wanted = [
+            (self.data.num_workers > 0, f"num_workers {self.data.num_workers}: set it to 0"),
+            (self.train.precision == "bf16", "precision bf16: use fp32"),
+            (self.train.compile == "on", "compile on: switch it off"),
+        ]
+        faults = [said for wrong, said in wanted if wrong]
+        if faults:
+            raise ValueError(
+                f"order published follows the exercise's own code and does not go with {'; nor with '.join(faults)}, "
+                "or choose order own."
+            )
+        return self
 
     @property
     def stride(self) -> int:

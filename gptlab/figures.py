@@ -43,6 +43,7 @@ def training_figure(
     extent: Extent,
     *,
     vocab_size: int,
+    unigram_entropy: float | None = None,
     axis: Axis = "epoch",
     log_x: bool = False,
     log_y: bool = False,
@@ -52,6 +53,7 @@ def training_figure(
     """Losses, learning rate and gradient norm of one run above one another on one x-axis.
 
     The traces and their order are always the same, with or without data, so that a chart can be updated in place.
+    ``unigram_entropy`` (nats a token) is where a model would stand that only knows how often each token occurs.
     ``revision`` names the run: zoom is kept as long as it and the kind of the axes stay the same.
     """
     steps: Sequence[Stepped] = log.steps if log else ()
@@ -79,6 +81,16 @@ def training_figure(
             width=1.5,
             hover="skip",
             legend=f"uniform guessing, ln V = {guess:.2f}",
+        ),
+        _line(
+            "token frequencies alone",
+            [0.001 if log_x else 0.0, end] if unigram_entropy is not None else [],
+            [unigram_entropy] * 2 if unigram_entropy is not None else [],
+            FAINT,
+            dash="longdashdot",
+            width=1.2,
+            hover="skip",
+            legend=None if unigram_entropy is None else f"token frequencies alone, {unigram_entropy:.2f}",
         ),
         _line("gap, lower edge", _at(eval_x, gap), _train(evaluations, gap), FAINT, width=0, hover="skip"),
         _line(

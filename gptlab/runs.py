@@ -1,6 +1,6 @@
 """Runs on disk. A run is a folder: training writes facts into it, everything else reads them.
 
-    runs/<run id>/  config.json  about.json  events.jsonl  worker.log  worker.lock  request.json  checkpoints/
+    runs/<run id>/  config.json  about.json  events.jsonl  worker.log  worker.lock  request.json  checkpoints/  initial/
 
 One writer, the worker, appends to ``events.jsonl`` while it holds the lock on ``worker.lock``; the kernel frees that
 lock when the worker dies. Status is derived from the lock and the log, never stored. Imports no torch.
@@ -235,6 +235,12 @@ class Run:
         return kind
 
     # What it keeps
+
+    @property
+    def initial_weights(self) -> Path | None:
+        """The weights that a fork begins with; None for a run that begins with random ones."""
+        path = self.path / "initial" / "weights.safetensors"
+        return path if path.is_file() else None
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Saved models, fewest steps first, ``best`` last."""

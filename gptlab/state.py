@@ -23,6 +23,7 @@ from gptlab.fast.compiling import missing, pays
 from gptlab.fast.engine import Engine
 from gptlab.loss import calc_loss_batch, evaluate_model
 from gptlab.model import GPTModel
+from gptlab.published_order import PublishedLoader, evaluate_in_order
 from gptlab.tokenizer import text_to_token_ids
 
 Batch = tuple[Tensor, Tensor]
@@ -77,8 +78,8 @@ class TrainState:
     precision: str
     model: GPTModel
     optimizer: torch.optim.Optimizer
-    train_loader: DataLoader
-    val_loader: DataLoader
+    train_loader: DataLoader | PublishedLoader
+    val_loader: DataLoader | PublishedLoader
     streams: RandomStreams
     warnings: list[str]
     forward: nn.Module
@@ -98,7 +99,8 @@ class TrainState:
         with everything that is wrong with the data or the device.
         """
         device = pick_device(config.train.device)
-        precision = resolve_precision(config.train.precision, device)
+        published = config.data.order == "published"
+        precision = "fp32" if published else resolve_precision(config.train.precision, device)
         train_ids, val_ids = (_as_ids(part) for part in _parts(data, config.data))
         report = check_lengths(len(train_ids), len(val_ids), config)
         faults = [*report.faults, *_outside_vocabulary(train_ids, val_ids, config.model.vocab_size)]
@@ -134,8 +136,12 @@ class TrainState:
     def groups(self) -> Iterator[tuple[Batch, ...]]:
         """What is left of the current epoch: the batches of each optimiser step to come."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
-        self.train_loader.sampler.set_epoch(epoch + 1)  # type: ignore[attr-defined]
-        batches, size = iter(self.train_loader), self.config.optim.grad_accumulation
+        size = self.config.optim.grad_accumulation
+        if isinstance(self.train_loader, PublishedLoader):
+            batches = self.train_loader.epoch(begun=done > 0)
+        else:
+            self.train_loader.sampler.set_epoch(epoch + 1)  # type: ignore[attr-defined]
+            batches = iter(self.train_loader)
         groups = iter(lambda: tuple(islice(batches, size)), ())  # the last one of an epoch may be smaller
         return islice(groups, done, None)
 
@@ -189,6 +195,9 @@ class TrainState:
     def evaluate(self) -> tuple[float, float]:
         """Training and validation loss; remembers whether the validation loss is the best so far."""
         engine = self.engine  # where there is one, it decides itself what is bf16
+        if isinstance(self.train_loader, PublishedLoader) and isinstance(self.val_loader, PublishedLoader):
+            most = self.config.train.eval_iter
+            return self._noted(evaluate_in_order(self.model, self.train_loader, self.val_loader, self.device, most))
         with self.autocast() if engine is None else nullcontext():
             losses = evaluate_model(
                 self.model,
@@ -198,6 +207,9 @@ class TrainState:
                 self.config.train.eval_iter,
                 None if engine is None else engine.loss,
             )
+        return self._noted(losses)
+
+    def _noted(self, losses: tuple[float, float]) -> tuple[float, float]:
         if losses[1] < self.best_val_loss:
             self.best_val_loss, self.best_step, self.evaluations_since_best = losses[1], self.step, 0
         elif not math.isnan(losses[1]):
@@ -212,6 +224,8 @@ class TrainState:
     def wants_to_compile(self) -> bool:
         """Whether the step is to be compiled; ``auto`` as the resumed run began, else with bf16 where it pays."""
         wish = self.config.train.compile
+        if self.config.data.order == "published":
+            return False
         if wish != "auto":
             return wish == "on"
         if self.compiled_before is not None:
@@ -261,6 +275,7 @@ class TrainState:
             "device": str(self.device),
             "precision": self.precision,
             "compiled": self.is_compiled,
+            "epoch_seed": self.train_loader.epoch_seed if isinstance(self.train_loader, PublishedLoader) else None,
             "torch": str(torch.__version__),
         }
 
@@ -284,6 +299,8 @@ class TrainState:
         if self.config.train.precision == "auto" and facts["device"] == str(self.device):
             self.precision = facts["precision"]  # what auto means may have changed since
         self.compiled_before = facts.get("compiled")
+        if isinstance(self.train_loader, PublishedLoader):
+            self.train_loader.epoch_seed = facts["epoch_seed"]
         if self.engine is not None:
             self.engine.refresh()
         now = {
@@ -337,7 +354,9 @@ def _outside_vocabulary(train_ids: Tensor, val_ids: Tensor, vocab_size: int) -> 
     ]
 
 
-def _loader(ids: Tensor, config: RunConfig, *, training: bool) -> DataLoader:
+def _loader(ids: Tensor, config: RunConfig, *, training: bool) -> DataLoader | PublishedLoader:
+    if config.data.order == "published":
+        return PublishedLoader(ids, config, training=training)
     return create_dataloader(
         ids,
         batch_size=config.data.batch_size,

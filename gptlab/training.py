@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from gptlab import checkpoint
-from gptlab.checkpoint import SaveError
+from gptlab.checkpoint import SaveError, load_weights
 from gptlab.config import RunConfig, SamplingConfig
 from gptlab.events import Ended, Evaluated, Event, Phase, Probed, Resumed, Sampled, Saved, Started, Stepped, Warned
 from gptlab.loss import token_losses
@@ -44,6 +44,7 @@ def train(
     checkpoints: Path | None = None,
     resume_from: Path | None = None,
     restarted: bool = False,
+    initial: Path | None = None,
     state: TrainState | None = None,
     requests: Callable[[], str | None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -54,8 +55,9 @@ def train(
     the caller's own instead, whose model can be altered before and used after. ``checkpoints``: the folder to save in
     (None: nothing is saved). ``resume_from``: a checkpoint folder that holds ``resume.pt``, or a folder of checkpoints,
     of which the newest such one is taken; where there is none, and with ``restarted``, training begins again at step 0
-    with ``Resumed(step=0)``. ``requests`` is asked between two steps, must not block, and returns each wish once:
-    pause, resume, step, stop, discard, save or None.
+    with ``Resumed(step=0)``. ``initial``: weights to begin with, in place of random ones, wherever training begins at
+    step 0; the optimiser is fresh all the same. ``requests`` is asked between two steps, must not block, and returns
+    each wish once: pause, resume, step, stop, discard, save or None.
 
     ValueError (a sentence for people) where the configuration, the data and this machine do not fit together, and
     where there is nothing left to train.
@@ -68,7 +70,7 @@ def train(
                 raise ValueError("There is nothing to train on: give a text, the token ids of both parts, or a state.")
             state = TrainState.build(config, data)
         trainer = _Trainer(config, state, run, checkpoints, requests or (lambda: None), sleep)
-        events = trainer.events(resume_from, restarted)
+        events = trainer.events(resume_from, restarted, initial)
         while True:
             with state.streams:
                 event = next(events, None)
@@ -105,9 +107,9 @@ class _Trainer:
         self.watched = watched_passages(*datasets, config.train.probe_windows)
         self.told: set[tuple[str, int]] = set()  # passages whose token ids are in the log
 
-    def events(self, resume_from: Path | None, restarted: bool) -> Iterator[Event]:
+    def events(self, resume_from: Path | None, restarted: bool, initial: Path | None) -> Iterator[Event]:
         state = self.state
-        yield from self._prepare(resume_from, restarted)
+        yield from self._prepare(resume_from, restarted, initial)
         if state.step == 0:
             yield from self._sample(epoch=0)
             yield from self._probe(epoch=0)
@@ -136,13 +138,15 @@ class _Trainer:
             checkpoint.keep_newest(self.folder, self.config.train.keep_checkpoints, finished=True)
         yield self.ended("finished", f"{self._last_reason()} {self._best()}".strip())
 
-    def _prepare(self, resume_from: Path | None, restarted: bool) -> Iterator[Event]:
+    def _prepare(self, resume_from: Path | None, restarted: bool, initial: Path | None) -> Iterator[Event]:
         """Restore the state where that is wanted, say so, and compile where that is wanted."""
         state = self.state
         if self.folder is not None:
             checkpoint.tidy(self.folder)
         found = checkpoint.newest_resumable(resume_from) if resume_from is not None else None
         remarks = state.restore(found) if found is not None else []
+        if initial is not None and found is None:
+            load_weights(state.model, initial)
         if over := self._last_reason():
             raise ValueError(f"{over} There is nothing left to train: start a new run with more epochs or steps.")
         self.last_step = max(state.step - 1, 0)

@@ -83,6 +83,7 @@ def facts(run: Run, requests: Callable[[], str | None]) -> Iterator[Event]:
             checkpoints=run.path / "checkpoints",
             resume_from=resumable[-1].path if resumable else None,
             restarted=again,
+            initial=run.initial_weights,
             requests=requests,
         ):
             last = event.step

@@ -9,7 +9,8 @@ from gptlab.dataset import check_lengths
 from gptlab.estimate import estimate
 from pages.shared.config_file import config_file
 from pages.shared.config_form import advanced_fields, basic_fields, changed_fields
-from pages.shared.draft import choose_preset, read_draft
+from pages.shared.draft import back_to_base, base_of, read_draft
+from pages.shared.forking import fork_banner
 from pages.shared.look import escape
 from pages.shared.outlook import outlook, rate_figure
 from pages.shared.page_top import page_top
@@ -37,20 +38,21 @@ def main() -> None:
     reading = read(corpus, config.data.train_ratio)
     n_train, n_val = len(reading.train), len(reading.val)
     preset_cards(n_train, n_val)
+    fork_banner(draft)
 
     form, figures = st.columns([3, 2], gap="large")
     with form:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.subheader("Settings", anchor=False, width="stretch")
-            changed = changed_fields(config, draft.preset)
+            base, base_name = base_of(draft)
+            changed = changed_fields(config, base)
             st.button(
-                f"Back to {draft.preset}" + (f" ({len(changed)} changed)" if changed else ""),
+                f"Back to {base_name}" + (f" ({len(changed)} changed)" if changed else ""),
                 icon=":material/undo:",
                 type="tertiary",
                 disabled=not changed,
                 key="reset-all",
-                on_click=choose_preset,
-                args=(draft.preset,),
+                on_click=back_to_base,
             )
         inputs = basic_fields()
         with st.expander("Advanced"):

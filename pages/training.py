@@ -6,6 +6,8 @@ import streamlit as st
 
 from gptlab import launcher
 from gptlab.runs import Run
+from pages.shared.coach_panel import coach_details, coach_line, read_run
+from pages.shared.forking import parent_line
 from pages.shared.look import escape, page_header
 from pages.shared.loss_panel import loss_panel
 from pages.shared.new_run import new_run
@@ -15,6 +17,7 @@ from pages.shared.run_status import config_of, run_extent, standing, unanswered
 from pages.shared.samples_feed import samples_feed
 from pages.shared.status_card import status_card
 from pages.shared.store import store
+from pages.shared.verdict_panel import verdict_panel
 
 FEED_HEIGHT = 704
 
@@ -32,6 +35,7 @@ def main() -> None:
         return
     status = run.status()
     controls(run, status)
+    parent_line(run)
     live = status in ("running", "paused")
     st.fragment(watch, run_every=1 if live else None)(run, status)
 
@@ -46,13 +50,18 @@ def watch(run: Run, status: str) -> None:
     if unanswered(run, log):
         offer_force(run)
     how_it_ended(run, status)
+    coach = read_run(run, log, config, status)
+    coach_line(run, coach)
     for warning in log.warnings[-3:]:
         st.warning(escape(warning.message), icon=":material/warning:")
     charts, samples = st.columns([5, 3], gap="medium")
     with charts:
-        loss_panel(run, log, run_extent(run, log, config), config)
+        loss_panel(run, log, run_extent(run, log, config), config, coach.facts)
     with samples:
         samples_feed(run, log, height=FEED_HEIGHT)
+    coach_details(coach)
+    if config is not None:
+        verdict_panel(run, log, config)
 
 
 def offer_force(run: Run) -> None:

@@ -181,3 +181,26 @@ def test_a_faulty_request_is_a_sentence_and_leaves_no_run(
     assert words in result.stderr
     assert "Traceback" not in result.stderr
     assert RunStore(home / "runs").list() == []
+
+
+def test_train_from_a_run_begins_with_its_weights(gptlab: Command, home: Path) -> None:
+    assert (
+        gptlab(
+            "train",
+            *SMALL,
+            "--set=data.batch_size=2",
+            "--set=train.max_steps=2",
+            "--set=train.eval_freq=1",
+            "--name=one",
+        ).returncode
+        == 0
+    )
+    forked = gptlab("train", "--from", "one:best", "--set=optim.learning_rate=1e-5", "--name=two")
+    assert forked.returncode == 0, forked.stderr
+    assert "Begins with the weights of one, best, after" in forked.stdout
+    two = RunStore(home / "runs").get("two")
+    assert (two.config.model.n_layers, two.config.train.max_steps) == (1, 2)  # as the parent's
+    one = RunStore(home / "runs").get("one")
+    assert two.log().evaluations[0].val_loss == pytest.approx(one.log().evaluations[-1].val_loss, abs=0.02)
+    refused = gptlab("train", "--from", "one", "--set=model.n_layers=2")
+    assert (refused.returncode, "n_layers 2 instead of 1" in refused.stderr) == (2, True)

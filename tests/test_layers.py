@@ -11,20 +11,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
-    {"home", "events", "config"},
+    {"home", "events", "config", "published"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
     {"text_statistics", "runs", "dataset", "model", "metrics", "distribution", "prompt", "cloze", "probing"},
     {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "token_history"},
-    {"state", "figures", "beams", "inspection", "perplexity", "copying"},
+    {"figures", "published_order", "coach", "verdict", "beams", "inspection", "perplexity", "copying"},
+    {"state"},
     {"training", "estimate", "explain"},
     {"preflight", "worker"},
-    {"lesson_run"},
+    {"fork", "lesson_run"},
     {"__main__"},
 )
 FORBIDDEN = {
     "state": {"runs", "log", "launcher", "corpus"},
     "training": {"runs", "log", "launcher", "corpus", "figures", "preflight", "metrics"},
     "figures": {"model", "training", "runs"},
+    "coach": {"model", "training", "runs"},
+    "verdict": {"model", "training", "runs"},
     "launcher": {"corpus", "model"},
     "runs": {"corpus", "model", "dataset", "tokenizer"},
 }

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from gptlab.config import RunConfig
 from gptlab.device import available_devices, pick_device, resolve_precision
+from gptlab.fork import FREE
 from gptlab.parsing import explain_validation_error
 from gptlab.runs import check_name
 from gptlab.tokenizer import get_tokenizer
-from pages.shared.draft import edit_draft, from_preset, load_draft, read_draft, save_draft
+from pages.shared.draft import base_of, edit_draft, load_draft, read_draft, save_draft
 from pages.shared.fields import FormField, Place, field_help, form_fields, held_back, settle
 from pages.shared.look import escape
 
@@ -59,9 +60,8 @@ def advanced_fields(inputs: Inputs) -> None:
         _grid(places, inputs)
 
 
-def changed_fields(config: RunConfig, preset: str) -> list[FormField]:
-    """Fields that are not what the preset says."""
-    base = from_preset(preset, config)
+def changed_fields(config: RunConfig, base: RunConfig) -> list[FormField]:
+    """Fields that are not what ``base`` says."""
     return [field for field in form_fields().values() if field.of(config) != field.of(base)]
 
 
@@ -103,7 +103,7 @@ def _reset(field: FormField, value: Any) -> None:
 
 def _grid(places: Sequence[Place], inputs: Inputs, then: Callable[[], None] | None = None) -> None:
     draft = read_draft()
-    base = from_preset(draft.preset, draft.config)
+    base, base_name = base_of(draft)
     said: set[str] = set()
     with st.grid(min_column_width=200, gap=("small", "medium")):
         for place in places:
@@ -112,14 +112,15 @@ def _grid(places: Sequence[Place], inputs: Inputs, then: Callable[[], None] | No
                 wanted = field.of(base)
                 changed = place in inputs.held or field.of(draft.config) != wanted
                 with st.container(horizontal=True, vertical_alignment="bottom", gap="xsmall", wrap=False):
-                    _input(field, draft.config, place in inputs.given)
+                    fixed = draft.fork is not None and field.section == "model" and field.name not in FREE
+                    _input(field, draft.config, place in inputs.given, fixed)
                     if changed:
                         st.button(
                             escape(field.said(wanted)),
                             key=f"reset.{field.key}",
                             icon=":material/undo:",
                             type="tertiary",
-                            help=f"Back to {field.said(wanted)}, as in the preset {draft.preset}",
+                            help=f"Back to {field.said(wanted)}, as in {base_name}",
                             on_click=_reset,
                             args=(field, wanted),
                         )
@@ -131,9 +132,13 @@ def _grid(places: Sequence[Place], inputs: Inputs, then: Callable[[], None] | No
                 then()
 
 
-def _input(field: FormField, config: RunConfig, given: bool) -> None:
-    """``given``: the input's value was set on this run of the page, so it must not be stated a second time."""
+def _input(field: FormField, config: RunConfig, given: bool, fixed: bool) -> None:
+    """``given``: the input's value was set on this run of the page, so it must not be stated a second time.
+
+    ``fixed``: it cannot be changed, because the weights of a fork depend on it.
+    """
     common: dict[str, Any] = {"key": field.key, "help": field.help, "on_change": _edited, "args": (field.place,)}
+    common["disabled"] = fixed
     shown = field.shown(field.of(config))
     if field.kind == "choice":
         if not given:

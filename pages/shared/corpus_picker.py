@@ -18,7 +18,8 @@ from gptlab.corpus import (
     known_corpora,
     open_corpus,
 )
-from pages.shared.draft import choose_corpus, choose_reference_exercise
+from pages.shared.draft import choose_corpus
+from pages.shared.exercise import exercise_button, fetch_verdict
 from pages.shared.look import escape, number
 from pages.shared.predicted import reference_time
 
@@ -49,7 +50,7 @@ def pick_corpus(chosen: str | None, config: RunConfig) -> None:
             st.space("stretch")
             here = verdict_here()
             if _choose("Choose The Verdict" if here else "Download The Verdict", chosen == THE_VERDICT_SHA256, here):
-                faults += _fetch_verdict(exercise=False)
+                faults += _fetch_verdict()
         with st.container(border=True, height="stretch", key="card-own"):
             _title("Your own text", chosen not in (None, builtin.sha256, THE_VERDICT_SHA256))
             faults += _uploads(chosen)
@@ -63,8 +64,8 @@ def pick_corpus(chosen: str | None, config: RunConfig) -> None:
         )
         with left:
             reference_time(config)
-        if right.button("Fill in its settings", icon=":material/science:", key="exercise", width="stretch"):
-            _say(_fetch_verdict(exercise=True))
+        with right:
+            exercise_button("Run the exercise")
 
 
 def _title(name: str, chosen: bool) -> None:
@@ -90,18 +91,12 @@ def _take(reference: str) -> None:
     st.rerun()
 
 
-def _fetch_verdict(*, exercise: bool) -> list[str]:
+def _fetch_verdict() -> list[str]:
     """Have The Verdict and go on with it, or return why it could not be had."""
-    try:
-        with st.spinner("Fetching The Verdict and checking it …"):
-            open_corpus(THE_VERDICT)
-    except (CorpusError, OSError) as error:
-        return [str(error)]
-    if exercise:
-        choose_reference_exercise(THE_VERDICT)
-        st.switch_page("pages/hyperparameters.py")
-    _take(THE_VERDICT)
-    return []
+    faults = fetch_verdict()
+    if not faults:
+        _take(THE_VERDICT)
+    return faults
 
 
 def _say(faults: list[str]) -> None:

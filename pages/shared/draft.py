@@ -12,7 +12,8 @@ import streamlit as st
 from gptlab.config import PRESETS, RunConfig
 from gptlab.home import data_home, write_atomically
 from gptlab.parsing import parse_config
-from gptlab.runs import check_name
+from gptlab.runs import Run, check_name
+from pages.shared.store import store
 
 FIRST_PRESET = "tiny"
 REFERENCE_PRESET = "gpt2-124m"
@@ -21,11 +22,15 @@ FAULT = "draft.fault"
 
 @dataclass(frozen=True)
 class Draft:
-    """What would be trained if Start were pressed now, the preset that it began from, and the name for the run."""
+    """What would be trained if Start were pressed now, the preset that it began from, and the name for the run.
+
+    ``fork``: (run id, checkpoint) whose weights it begins with; None: random ones.
+    """
 
     config: RunConfig
     preset: str = FIRST_PRESET
     name: str = ""
+    fork: tuple[str, str] | None = None
 
 
 def draft_path() -> Path:
@@ -37,9 +42,11 @@ def read_draft() -> Draft:
     try:
         raw = json.loads(draft_path().read_text(encoding="utf-8"))
         config, preset, name = parse_config(raw["config"]), str(raw["preset"]), check_name(str(raw.get("name", "")))
+        run, checkpoint = raw.get("fork") or ("", "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Draft(PRESETS[FIRST_PRESET])
-    return Draft(config, preset if preset in PRESETS else FIRST_PRESET, name)
+    fork = (str(run), str(checkpoint)) if run else None
+    return Draft(config, preset if preset in PRESETS else FIRST_PRESET, name, fork)
 
 
 def load_draft() -> RunConfig:
@@ -55,9 +62,16 @@ def draft_name() -> str:
     return read_draft().name
 
 
-def save_draft(config: RunConfig | None = None, *, preset: str | None = None, name: str | None = None) -> Draft:
-    """Replace what is given, keep the rest. ValueError: the name cannot be a run's.
+def save_draft(
+    config: RunConfig | None = None,
+    *,
+    preset: str | None = None,
+    name: str | None = None,
+    fork: tuple[str, str] | None = None,
+) -> Draft:
+    """Replace what is given, keep the rest. A preset begins with random weights, unless ``fork`` is given with it.
 
+    ValueError: the name cannot be a run's.
     Where the disk refuses, the draft stays as it was, and pages say so until a change can be saved again.
     """
     now = read_draft()
@@ -65,8 +79,11 @@ def save_draft(config: RunConfig | None = None, *, preset: str | None = None, na
         config=now.config if config is None else config,
         preset=now.preset if preset is None else preset,
         name=now.name if name is None else check_name(name),
+        fork=fork or (now.fork if preset is None else None),
     )
-    raw = {"config": draft.config.model_dump(mode="json"), "preset": draft.preset, "name": draft.name}
+    raw = {
+        "config": draft.config.model_dump(mode="json"), "preset": draft.preset, "name": draft.name, "fork": draft.fork
+    }  # fmt: skip
     try:
         write_atomically(draft_path(), json.dumps(raw, ensure_ascii=False, indent=2) + "\n")
     except OSError as error:
@@ -89,6 +106,35 @@ def from_preset(name: str, config: RunConfig) -> RunConfig:
     return PRESETS[name].with_fields(
         data={"corpus": config.data.corpus}, train={"device": config.train.device, "prompts": config.train.prompts}
     )
+
+
+def base_of(draft: Draft) -> tuple[RunConfig, str]:
+    """What the draft is a change of, and its name: the preset, or for a fork its parent's settings."""
+    if draft.fork is not None:
+        try:
+            parent = store().get(draft.fork[0]).config
+        except ValueError:
+            return draft.config, "the parent, which is gone"
+        own = {"device": draft.config.train.device, "prompts": draft.config.train.prompts}
+        return parent.with_fields(data={"corpus": draft.config.data.corpus}, train=own), "the parent run"
+    return from_preset(draft.preset, draft.config), draft.preset
+
+
+def back_to_base() -> None:
+    """Undo every change but those of text, device and prompts."""
+    save_draft(base_of(read_draft())[0])
+
+
+def choose_fork(run: Run, checkpoint: str) -> None:
+    """Draft a run from a checkpoint's weights: its settings are the run's own, to be changed from there."""
+    name = f"{run.name[:100]}, continued"
+    preset = next((name for name, config in PRESETS.items() if config.model == run.config.model), FIRST_PRESET)
+    save_draft(run.config, preset=preset, name=name, fork=(run.id, checkpoint))
+
+
+def drop_fork() -> None:
+    """Begin with random weights after all; every setting stays."""
+    save_draft(preset=read_draft().preset, name="")
 
 
 def choose_preset(name: str) -> None:

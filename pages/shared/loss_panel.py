@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from gptlab.coach import TextFacts
 from gptlab.config import RunConfig
 from gptlab.figures import evaluation_table, training_figure
 from gptlab.log import RunLog
@@ -16,7 +17,9 @@ from pages.shared.routes import download_url
 AXES: dict[Axis, str] = {"epoch": "Epochs", "step": "Steps", "tokens": "Tokens", "time": "Time"}
 
 
-def loss_panel(run: Run | None, log: RunLog | None, extent: Extent, config: RunConfig | None) -> None:
+def loss_panel(
+    run: Run | None, log: RunLog | None, extent: Extent, config: RunConfig | None, facts: TextFacts | None = None
+) -> None:
     """Losses, learning rate and gradient norm; greyed axes where there is nothing to draw yet."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="chart-options"):
         chosen = st.segmented_control(
@@ -41,6 +44,7 @@ def loss_panel(run: Run | None, log: RunLog | None, extent: Extent, config: RunC
         log,
         extent,
         vocab_size=vocab_size,
+        unigram_entropy=facts.unigram_entropy if facts else None,
         axis=axis,
         log_x=log_x,
         log_y=log_y,

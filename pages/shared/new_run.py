@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
@@ -13,7 +13,9 @@ from gptlab.metrics import Extent
 from gptlab.parsing import parse_config
 from gptlab.preflight import Preflight, check
 from gptlab.runs import RunStore, live_runs
-from pages.shared.draft import read_draft
+from pages.shared.draft import Draft, drop_fork, read_draft
+from pages.shared.exercise import exercise_ready
+from pages.shared.forking import fork_banner, fork_fault
 from pages.shared.look import duration, escape, number, size
 from pages.shared.run_picker import just_started, remember_start, run_label
 from pages.shared.starting import seen_live, start_once
@@ -53,6 +55,8 @@ def new_run() -> tuple[Extent, RunConfig]:
     draft = read_draft()
     config = draft.config
     checked = _checked(config.to_json(), str(store().root))
+    if fault := fork_fault(draft):
+        checked = replace(checked, faults=(fault, *checked.faults))
     busy = _busy(checked.device)
     with st.container(horizontal=True, vertical_alignment="bottom", key="player"):
         name = st.text_input(
@@ -81,8 +85,10 @@ def new_run() -> tuple[Extent, RunConfig]:
             help=why or None,
             key=f"start/{','.join(seen_live(store()))}",
         )
+    fork_banner(draft)
+    exercise_ready(draft)
     if pressed:
-        _start(config, name, seen_live(store()))
+        _start(draft, name, seen_live(store()))
     for said in busy.values():
         st.warning(f"{said} Two runs share the device: each will be slower.", icon=":material/hourglass_top:")
     for fault in checked.faults:
@@ -101,11 +107,13 @@ def new_run() -> tuple[Extent, RunConfig]:
     return Extent(expected.total_steps, expected.steps_per_epoch, tokens), config
 
 
-def _start(config: RunConfig, name: str, seen: tuple[str, ...]) -> None:
+def _start(draft: Draft, name: str, seen: tuple[str, ...]) -> None:
     try:
         with st.spinner("Starting …"):
-            started = start_once(store(), config, name=name, seen=seen)
+            started = start_once(store(), draft.config, name=name, seen=seen, fork_of=draft.fork)
             remember_start(started.run.id)  # a second press may end this script before the next line
+            if draft.fork is not None:
+                drop_fork()  # the run after this one begins afresh
     except (ValueError, OSError) as error:
         st.error(escape(str(error)), icon=":material/error:")
         return

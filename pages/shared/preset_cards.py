@@ -7,6 +7,7 @@ import streamlit as st
 from gptlab.config import PRESET_NOTES, PRESETS
 from gptlab.estimate import n_parameters
 from pages.shared.draft import REFERENCE_PRESET, choose_preset, read_draft
+from pages.shared.exercise import exercise_button
 from pages.shared.look import duration, number
 from pages.shared.predicted import preset_seconds
 
@@ -28,7 +29,7 @@ def _card(name: str, n_train: int, n_val: int) -> None:
     draft, config = read_draft(), PRESETS[name]
     with st.container(border=True, height="stretch", key=f"preset-{name}"):
         suffix = " · the reference exercise" if name == REFERENCE_PRESET else ""
-        mark = " :primary[:material/check_circle:]" if draft.preset == name else ""
+        mark = " :primary[:material/check_circle:]" if draft.preset == name and draft.fork is None else ""
         st.markdown(f"**{name}**{suffix}{mark}")
         model = config.model
         facts = [f"{number(n_parameters(model) / 1e6, 1)} M parameters"]
@@ -39,7 +40,10 @@ def _card(name: str, n_train: int, n_val: int) -> None:
             f":gray[:small[{model.n_layers} layers, width {model.emb_dim}, context {model.context_length}]]"
         )
         st.space("stretch")
-        if draft.preset == name:
-            st.button("Chosen", key=f"choose-{name}", disabled=True)
-        else:
-            st.button(f"Choose {name}", key=f"choose-{name}", on_click=choose_preset, args=(name,))
+        with st.container(horizontal=True):
+            if draft.preset == name and draft.fork is None:
+                st.button("Chosen", key=f"choose-{name}", disabled=True)
+            else:
+                st.button(f"Choose {name}", key=f"choose-{name}", on_click=choose_preset, args=(name,))
+            if name == REFERENCE_PRESET:
+                exercise_button("Run the exercise")

@@ -1,0 +1,176 @@
+"""The verdict is calibrated both ways: right runs match, wrong ones differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gptlab.config import PRESETS, RunConfig
+from gptlab.corpus import THE_VERDICT_SHA256
+from gptlab.events import Evaluated, Sampled, Started, Stepped
+from gptlab.log import RunLog
+from gptlab.published import BEFORE_TRAINING, EVALUATIONS
+from gptlab.verdict import compare, is_exercise, judge, longest_borrowed, read_samples, spikes_in
+
+TRACE = json.loads((Path(__file__).parent / "reference" / "verdict_run_cpu.json").read_text())
+EXERCISE = PRESETS["gpt2-124m"].with_fields(data={"corpus": f"sha256:{THE_VERDICT_SHA256}"})
+STEPS = [row.step for row in EVALUATIONS]
+Trace = list[tuple[float, float]]
+
+# Runs of the exercise that were right, from docs/measurements.md: in fp32 with gptlab's own order of batches, and in
+# bf16. Both met a spike at step 24; the second came out of it later.
+OWN_ORDER: Trace = list(
+    zip(
+        [9.857, 8.306, 6.897, 6.214, 5.887, 5.552, 5.486, 4.885, 4.287, 3.816, 3.247, 2.856, 2.348, 1.899, 1.529, 1.220,
+         0.950, 0.635],
+        [9.957, 8.261, 7.043, 6.595, 6.411, 6.431, 6.321, 6.311, 6.312, 6.306, 6.219, 6.134, 6.189, 6.205, 6.245, 6.258,
+         6.342, 6.412],
+        strict=True,
+    )
+)  # fmt: skip
+BF16: Trace = list(
+    zip(
+        [9.864, 8.310, 6.897, 6.214, 5.901, 5.903, 5.676, 5.479, 5.015, 4.557, 4.105, 3.796, 3.277, 2.852, 2.431, 2.045,
+         1.697, 1.243],
+        [9.962, 8.267, 7.048, 6.600, 6.419, 6.545, 6.479, 6.454, 6.403, 6.389, 6.253, 6.144, 6.220, 6.223, 6.226, 6.190,
+         6.227, 6.302],
+        strict=True,
+    )
+)  # fmt: skip
+PUBLISHED: Trace = [(row.train, row.val) for row in EVALUATIONS]
+CPU: Trace = [(row["train_loss"], row["val_loss"]) for row in TRACE["evaluations"]]
+
+
+def log_of(trace: Trace, spike: int | None = None, device: str = "cpu", precision: str = "fp32") -> RunLog:
+    log = RunLog(Path("none"))
+    log._take(Started(device=device, n_parameters=1, total_steps=90, threads=2, precision=precision))
+    for step in range(STEPS[len(trace) - 1] + 1 if trace else 0):
+        loss = 16.0 if step == spike else 6.0
+        log._take(Stepped(step=step, epoch=step // 9 + 1, tokens_seen=512 * (step + 1), loss=loss))
+    for step, (train, val) in zip(STEPS, trace, strict=False):
+        log._take(Evaluated(step=step, epoch=step // 9 + 1, tokens_seen=0, train_loss=train, val_loss=val))
+    return log
+
+
+def test_the_packages_figures_are_those_of_the_independent_run() -> None:
+    for row, found in zip(EVALUATIONS, TRACE["evaluations"], strict=True):
+        assert (row.step, row.epoch) == (found["step"], found["epoch"])
+        assert (row.cpu_train, row.cpu_val) == pytest.approx((found["train_loss"], found["val_loss"]), abs=6e-6)
+    initial = TRACE["initial_loss"]
+    assert pytest.approx((initial["train"], initial["val"]), abs=6e-6) == BEFORE_TRAINING
+
+
+@pytest.mark.parametrize(
+    ("trace", "spike"),
+    [(PUBLISHED, None), (CPU, None), (OWN_ORDER, 24), (OWN_ORDER, None), (BF16, 24)],
+    ids=["published", "cpu", "own order", "own order, spike unseen", "bf16"],
+)
+def test_a_right_run_matches(trace: Trace, spike: int | None) -> None:
+    verdict = judge(log_of(trace, spike), EXERCISE)
+    assert verdict.outcome == "matches", verdict.headline
+    assert len(verdict.rows) == 18
+
+
+@pytest.mark.parametrize("count", range(1, 18))
+def test_a_right_run_matches_at_every_moment_while_it_trains(count: int) -> None:
+    verdict = judge(log_of(OWN_ORDER[:count], 24), EXERCISE)
+    assert verdict.outcome == "matches"
+    assert verdict.headline.startswith("Matches so far")
+
+
+def test_a_loss_that_is_no_number_differs() -> None:
+    verdict = judge(log_of([*PUBLISHED[:3], (float("nan"), float("nan"))]), EXERCISE)
+    assert verdict.outcome == "differs"
+    assert "not a number" in verdict.headline
+
+
+def test_without_an_evaluation_it_waits() -> None:
+    assert judge(log_of([]), EXERCISE).outcome == "waiting"
+
+
+def test_the_difference_is_told_for_each_evaluation() -> None:
+    rows = compare(log_of(CPU).evaluations)
+    assert rows[0].train_off == pytest.approx(9.781 / 9.817 - 1, abs=1e-5)
+    assert rows[-1].val_off == pytest.approx(6.45215 / 6.373 - 1, abs=1e-5)
+    assert max(row.cpu_off for row in rows) < 1e-5
+
+
+def test_the_honest_reasons_are_named() -> None:
+    config = EXERCISE.with_fields(train={"seed": 7, "compile": "on"})
+    told = " ".join(judge(log_of(BF16, 24, "cuda:0", "bf16"), config).reasons)
+    for reason in ("CUDA GPU", "bf16", "Seed: 7 here, 123 there", "Compiled", "own order", "shot up at step 24"):
+        assert reason in told
+
+
+def test_on_the_published_device_in_the_published_order_there_is_nothing_to_excuse() -> None:
+    config = EXERCISE.with_fields(data={"order": "published"})
+    assert judge(log_of(PUBLISHED, device="mps"), config).reasons == ()
+
+
+def test_the_published_order_on_a_cpu_is_held_to_one_per_cent_until_step_40() -> None:
+    config = EXERCISE.with_fields(data={"order": "published"})
+    (kept,) = judge(log_of(CPU), config).remarks
+    assert kept.startswith("In the published order, until step 40, it keeps to the CPU trace within")
+    (missed,) = judge(log_of(OWN_ORDER), config).remarks
+    assert "the largest distance is" in missed
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"drop_rate": 0.0}},
+        {"model": {"n_layers": 6}},
+        {"optim": {"learning_rate": 4e-5}},
+        {"data": {"corpus": "builtin"}},
+        {"data": {"stride": 128}},
+        {"data": {"batch_size": 4}},
+        {"train": {"num_epochs": 5}},
+        {"train": {"eval_freq": 10}},
+    ],
+)
+def test_another_configuration_is_not_the_exercise(changes: dict[str, dict[str, object]]) -> None:
+    assert not is_exercise(EXERCISE.with_fields(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"data": {"stride": 256}}, {"data": {"order": "published"}}, {"data": {"corpus": "the-verdict"}},
+     {"train": {"device": "cuda", "precision": "bf16", "seed": 1, "prompts": ("I",), "max_steps": 41}}],
+)  # fmt: skip
+def test_what_does_not_make_the_exercise_may_differ(changes: dict[str, dict[str, object]]) -> None:
+    assert is_exercise(EXERCISE.with_fields(**changes))
+
+
+def test_the_preset_alone_is_not_the_exercise() -> None:
+    assert not is_exercise(RunConfig())
+
+
+def test_a_spike_is_a_step_whose_loss_shot_up_and_came_back() -> None:
+    assert spikes_in([(23, 5.2), (24, 16.0), (25, 5.8), (26, 5.5)]) == [24]
+    assert spikes_in([(0, 11.0), (1, 9.0), (2, 8.0)]) == []
+    assert spikes_in([(0, 5.0), (1, 16.0), (2, 17.0)]) == []
+
+
+def sample(epoch: int, text: str) -> Sampled:
+    return Sampled(epoch=epoch, prompt="Every effort moves you", token_ids=(), text=f"Every effort moves you{text}")
+
+
+def test_samples_are_read_beside_what_the_published_ones_are_like() -> None:
+    story = "It was one of the axioms he laid\ndown across the Sevres."
+    found = read_samples(
+        [sample(0, " x"), sample(1, ",,,,,"), sample(2, "   "), sample(10, " was one of the axioms he laid down too")],
+        story,
+    )
+    assert [epoch for epoch, _, _ in found] == [1, 2, 10]
+    assert found[0][1:] == ("commas and nothing else", "100% punctuation marks")
+    assert found[1][2] == "only spaces"
+    assert found[2][2].endswith("8 in a row as in the story")
+
+
+def test_borrowed_words_are_counted_in_a_row() -> None:
+    assert (
+        longest_borrowed(["had", "the", "donkey", "and", "down"], "I had the donkey, the donkey and down he went") == 4
+    )
+    assert longest_borrowed([], "anything") == 0
