@@ -16,6 +16,7 @@ from types import FrameType
 
 from gptlab.events import Ended, Event, Phase, Warned
 from gptlab.launcher import inherited_or_taken_lock
+from gptlab.locks import sign
 from gptlab.runs import Run
 
 
@@ -75,8 +76,7 @@ def facts(run: Run, requests: Callable[[], str | None]) -> Iterator[Event]:
 def work(run: Run, lock: int) -> Iterator[Event]:
     """Train ``run``, holding ``lock``, and yield each event once it is written down. SIGTERM stops and keeps."""
     os.register_at_fork(after_in_child=lambda: _close_quietly(lock))  # a loader process must not outlive us as holder
-    os.truncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    sign(lock, os.getpid())
     terminated = False
 
     def on_terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -113,7 +113,6 @@ def main() -> int:
     """Train the run whose folder is the only argument, to its end. The exit code is 1 where it failed."""
     run = Run(Path(sys.argv[1]))
     lock = inherited_or_taken_lock(run)
-    os.set_inheritable(lock, False)
     failed = False
     for event in work(run, lock):
         failed = isinstance(event, Ended) and event.reason == "failed"

@@ -11,13 +11,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
-    {"home", "events", "config"},
+    {"home", "events", "config", "locks"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
     {"text_statistics", "runs", "dataset", "model", "metrics"},
-    {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary"},
-    {"state", "figures"},
+    {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "grid"},
+    {"state", "figures", "queue"},
     {"training", "estimate"},
     {"preflight", "worker"},
+    {"runner"},
+    {"queue_commands"},
     {"__main__"},
 )
 FORBIDDEN = {
@@ -29,6 +31,7 @@ FORBIDDEN = {
 }
 MODULES = sorted(path.stem for path in (ROOT / "gptlab").glob("*.py") if path.stem != "__init__")
 LIGHT = ("gptlab", "gptlab.runs", "gptlab.launcher", "gptlab.events", "gptlab.config", "gptlab.parsing", "gptlab.log")
+LIGHT += ("gptlab.queue", "gptlab.runner")
 
 
 def imported(path: Path) -> set[str]:
