@@ -6,6 +6,7 @@ A run is a folder; training writes facts into it, everything else reads them.
 what is it trained  ``config``, ``parsing`` (settings), ``corpus``, ``tokenizer``, ``dataset`` (text to batches)
 the model           ``model``, ``loss``, ``schedule``, ``training``, ``sampling``, ``checkpoint``, ``interop``
 a run               ``events``, ``log`` (facts), ``runs`` (folders), ``launcher``, ``worker`` (processes)
+many runs           ``grid``, ``queue``, ``runner`` (one after another), ``summary``, ``report``, ``script``
 around it           ``home`` (data folder), ``device``, ``estimate``, ``figures``, ``export``
 ==================  ==========================================================================
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gptlab.checkpoint import load_model
     from gptlab.config import PRESETS, ModelConfig, RunConfig, SamplingConfig
+    from gptlab.corpus import open_corpus
     from gptlab.dataset import GPTDataset, create_dataloader
     from gptlab.device import available_devices, pick_device
     from gptlab.interop import load_reference_state_dict
@@ -39,6 +41,7 @@ _HOMES = {
     "get_tokenizer": "tokenizer",
     "text_to_token_ids": "tokenizer",
     "token_ids_to_text": "tokenizer",
+    "open_corpus": "corpus",
     "GPTDataset": "dataset",
     "create_dataloader": "dataset",
     "calc_loss_batch": "loss",
@@ -72,6 +75,7 @@ __all__ = [
     "get_tokenizer",
     "load_model",
     "load_reference_state_dict",
+    "open_corpus",
     "pick_device",
     "text_to_token_ids",
     "token_ids_to_text",

@@ -48,8 +48,11 @@ def facts(run: Run, requests: Callable[[], str | None]) -> Iterator[Event]:
     try:
         yield Phase(phase="loading", step=last)
         from gptlab.corpus import open_corpus
+        from gptlab.environment import keep_environment
         from gptlab.training import train
 
+        with contextlib.suppress(OSError):  # a full disk must not end the training
+            keep_environment(run.path)
         config = run.config
         parts = open_corpus(config.data.corpus).split_ids(config.data.train_ratio)
         resumable = [kept for kept in run.checkpoints() if kept.resumable]

@@ -7,6 +7,7 @@ import streamlit as st
 from gptlab.runs import live_runs
 from pages.shared.compare import compare
 from pages.shared.look import page_header
+from pages.shared.queue_panel import queue_panel
 from pages.shared.run_card import news, run_card
 from pages.shared.run_picker import no_run_yet, pick_run, show_in_url
 from pages.shared.run_table import compared, problems, run_table, summaries
@@ -36,6 +37,7 @@ def comparison() -> None:
 def main() -> None:
     page_header("Runs", "Which run was better?")
     news()
+    queue_panel()
     if not store().list():
         no_run_yet()
         return

@@ -258,6 +258,7 @@ def test_after_a_restart_the_run_is_resumed_where_it_was(queue: Queue) -> None:
     run = RunStore().list()[0]
     end_runner(queue)
     launcher.force_stop(run, grace=0.0)
+    wait_for(lambda: not run.is_locked(), queue)
     assert run.status() == "interrupted"
     before = run.log().steps_completed
     queue.start_runners()
