@@ -19,7 +19,7 @@ config = RunConfig().with_fields(
 for event in train(config, (train_ids, val_ids)):
     match event:
         case Evaluated():
-            print(f"epoch {{event.epoch}}, step {{event.step}}: train {{event.train_loss:.4f}}, val {{event.val_loss:.4f}}")
+            print(f"step {{event.step}}: train {{event.train_loss:.4f}}, validation {{event.val_loss:.4f}}")
         case Sampled():
             print(repr(event.text))
         case Ended():
@@ -74,7 +74,7 @@ def _fields(config: RunConfig) -> str:
     for section, values in config.model_dump().items():
         changed = {name: value for name, value in values.items() if value != default[section][name]}
         changed.pop("corpus", None)
-        parts = [f"{name!r}: {value!r}".replace("'", '"', 2) for name, value in changed.items()]
+        parts = [f'"{name}": {value!r}' for name, value in changed.items()]
         if section == "data":
             parts.insert(0, '"corpus": TEXT')
         if parts:
@@ -84,6 +84,5 @@ def _fields(config: RunConfig) -> str:
 
 def _on_one_line(text: str) -> str:
     """A name as it may stand in a docstring: on one line, and unable to end it."""
-    return "".join(
-        c if c.isprintable() and c not in '"\\' else "'" if c == '"' else "/" for c in " ".join(text.split())
-    )
+    shown = " ".join(text.split()).replace('"', "'").replace("\\", "/")
+    return "".join(character for character in shown if character.isprintable())

@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"home", "events", "config", "locks"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
-    {"text_statistics", "runs", "dataset", "model", "metrics"},
-    {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "grid"},
+    {"text_statistics", "runs", "dataset", "model", "metrics", "environment"},
+    {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "grid", "script"},
     {"state", "figures", "queue"},
-    {"training", "estimate"},
+    {"training", "estimate", "report"},
     {"preflight", "worker"},
     {"runner"},
     {"queue_commands"},
