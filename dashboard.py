@@ -22,13 +22,14 @@ from pages.shared.lessons_link import lessons_link
 from pages.shared.live_status import live_status
 from pages.shared.routes import routes
 from pages.shared.token_chain import token_dialog
+from pages.shared.waking import with_the_queue
 
 HERE = Path(__file__).parent
 os.environ.setdefault("OMP_WAIT_POLICY", SETTINGS["OMP_WAIT_POLICY"])  # before a page loads torch
 # Streamlit takes a folder called pages/ for its older way of making pages until st.navigation has run once: without
 # this line, a deep link opened right after a start would show its page bare, without the router.
 PagesManager.uses_pages_directory = False
-app = st.App(__file__, routes=routes())
+app = st.App(__file__, routes=routes(), lifespan=with_the_queue)
 
 
 @st.cache_resource(show_spinner=False)

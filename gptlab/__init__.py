@@ -7,6 +7,7 @@ what is it trained  ``config``, ``parsing`` (settings), ``corpus``, ``tokenizer`
 the model           ``model``, ``loss``, ``schedule``, ``training``, ``sampling``, ``checkpoint``, ``interop``
 looking inside      ``distribution``, ``beams``, ``inspection``, ``explain``, ``token_history``, ``perplexity``
 a run               ``events``, ``log`` (facts), ``runs`` (folders), ``launcher``, ``worker`` (processes)
+many runs           ``grid``, ``queue``, ``runner`` (one after another), ``summary``, ``report``, ``script``
 around it           ``home`` (data folder), ``device``, ``estimate``, ``figures``, ``export``
 ==================  ==========================================================================
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gptlab.beams import beam_search
     from gptlab.checkpoint import load_model
     from gptlab.config import PRESETS, ModelConfig, RunConfig, SamplingConfig
+    from gptlab.corpus import open_corpus
     from gptlab.dataset import GPTDataset, create_dataloader
     from gptlab.device import available_devices, pick_device
     from gptlab.distribution import filtered_distribution
@@ -46,6 +48,7 @@ _HOMES = {
     "get_tokenizer": "tokenizer",
     "text_to_token_ids": "tokenizer",
     "token_ids_to_text": "tokenizer",
+    "open_corpus": "corpus",
     "GPTDataset": "dataset",
     "create_dataloader": "dataset",
     "calc_loss_batch": "loss",
@@ -94,6 +97,7 @@ __all__ = [
     "load_reference_state_dict",
     "logit_lens",
     "next_token_distribution",
+    "open_corpus",
     "pick_device",
     "read_passage",
     "score_text",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m gptlab train | resume | sample | runs | corpus | presets``. No logic of its own."""
+"""The command line: ``python -m gptlab train | resume | sample | runs | queue | ...``. No logic of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gptlab import queue_commands
 from gptlab.config import PRESET_NOTES, PRESETS, RunConfig, SamplingConfig, preset
 from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, Warned, encode
 from gptlab.launcher import check_resumable, needs_settings, take_lock, worker_environment
@@ -73,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
     runs = command("runs", "List the runs, newest first.", runs=True)
     runs.add_argument("--json", action="store_true")
+
+    queue_commands.add_parser(commands)
 
     corpus = command("corpus", "Figures of a text: statistics, split, batches.", config=True)
     corpus.add_argument("corpus", metavar="NAME|PATH", nargs="+", help="builtin, the-verdict or text files")
@@ -289,6 +292,7 @@ COMMANDS = {
     "resume": _resume,
     "sample": _sample,
     "runs": _runs,
+    "queue": queue_commands.run_command,
     "corpus": _corpus,
     "presets": _presets,
 }

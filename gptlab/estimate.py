@@ -130,6 +130,11 @@ def _flops_per_batch(config: RunConfig) -> int:
     return 2 * PASSES * tokens * (weights + scores)
 
 
+def flops_per_token(config: RunConfig) -> float:
+    """Operations that training on one token takes: about 6 for each weight that is used in a product, and attention."""
+    return _flops_per_batch(config) / (config.data.batch_size * config.model.context_length)
+
+
 def predicted_seconds(config: RunConfig, n_train_tokens: int, n_val_tokens: int) -> float | None:
     """Seconds that the run will take: steps, evaluations, samples and saving. None: not measured here yet."""
     config = settled(config, n_train_tokens)

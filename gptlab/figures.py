@@ -14,7 +14,7 @@ from typing import Any
 
 from gptlab.events import Evaluated, Stepped
 from gptlab.log import RunLog
-from gptlab.metrics import Axis, Extent, positions, smooth, thin, trained_seconds
+from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, smooth, thin, trained_seconds
 from gptlab.panels import end_of, layout_of
 
 TRAIN, VAL, BEST, RATE, NORM, FAINT = "#0072B2", "#D55E00", "#009E73", "#8C6D1F", "#7B5EA7", "#8A8578"
@@ -27,10 +27,12 @@ DARK = {
     NORM: "#B79BE0",
     FAINT: "#9A978E",
     GAP: "rgba(240, 138, 60, 0.20)",
+    "#444444": "#C8C4BA",
 }
 #: For several runs on one chart: colour, dash and marker change together.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F", "#56B4E9", "#7B5EA7", "#444444")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+MOST_HOVERED = 12  # runs whose values one hover can list
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross", "triangle-down")
 
 MOST_ROWS = 200  # of the table beside a chart; the CSV holds all
@@ -181,13 +183,19 @@ def comparison_figure(
     log_x: bool = False,
     log_y: bool = False,
     revision: str = "compare",
+    current: int | None = None,
 ) -> Figure:
     """Train (thin) and validation (bold) evaluations of several runs; each has its colour, dash and marker.
+
+    The run at place ``current`` is drawn opaque and last, the others are faint beside it; without it all are alike.
 
     The legend has one entry a run, the validation's: the train line belongs to its ``group``, shown and hidden with it.
     """
     traces: list[Figure] = []
-    for index, (name, log, extent) in enumerate(runs):
+    many = len(runs) > MOST_HOVERED
+    most = MOST_POINTS if not many else max(60, MOST_POINTS * MOST_HOVERED // len(runs))
+    for index, (name, log, extent) in sorted(enumerate(runs), key=lambda item: item[0] == current):
+        faint = 0.45 if current is not None and index != current else 1.0
         place = f"r{zlib.crc32(name.encode()):08x}"  # plotly makes selectors of it: no user's text
         colour, symbol = CYCLE[index % len(CYCLE)], SYMBOLS[index % len(SYMBOLS)]
         xs = positions(log.evaluations, axis, extent, trained_seconds(log.events) if axis == "time" else {})
@@ -196,10 +204,10 @@ def comparison_figure(
             traces.append(
                 _line(
                     f"{name} · {what}",
-                    *thin(xs, ys),
+                    *thin(xs, ys, most),
                     colour,
-                    width=width,
-                    opacity=opacity,
+                    width=width if faint == 1 else 0.75 * width,
+                    opacity=opacity * faint,
                     dash=DASHES[index % len(DASHES)],
                     marker={"symbol": symbol, "size": 6 if what == "validation" else 4, "color": colour},
                     hover="%{y:.4f}",
@@ -215,6 +223,7 @@ def comparison_figure(
     layout["xaxis"] = {**layout["xaxis"], "anchor": "y"}
     layout["yaxis"] = {**layout["yaxis"], "domain": [0, 1]}
     layout["height"] = 400
+    layout["hovermode"] = "closest" if many else "x unified"  # a list of dozens of runs would hide the chart
     layout["margin"] = {**layout["margin"], "t": 14}
     return {"data": [_clean(trace) for trace in traces], "layout": layout}
 

@@ -7,7 +7,6 @@ running from the click on, two clicks start one worker, and the worker outlives 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from gptlab.locks import hold, sign
 from gptlab.runs import Run
 
 LOCK_VARIABLE = "GPTLAB_LOCK_FD"
@@ -40,23 +40,25 @@ class AlreadyRunning(ValueError):
 
 def take_lock(run: Run, patience: float = PATIENCE_FOR_LOCK) -> int:
     """The descriptor of the run's lock, held. AlreadyRunning: a worker has it."""
-    descriptor = os.open(run.path / "worker.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    give_up = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except OSError:
-            if time.monotonic() >= give_up:
-                os.close(descriptor)
-                raise AlreadyRunning(f"Run {run.name} is training already: watch it, or stop it first.") from None
-            time.sleep(0.02)
+    descriptor = hold(run.path / "worker.lock", patience)
+    if descriptor is None:
+        raise AlreadyRunning(f"Run {run.name} is training already: watch it, or stop it first.")
+    return descriptor
 
 
 def inherited_or_taken_lock(run: Run) -> int:
     """In a worker: the lock that the launcher handed on, else one taken now."""
+    handed = inherited_lock()
+    return take_lock(run) if handed is None else handed
+
+
+def inherited_lock() -> int | None:
+    """The lock that ``detach`` handed to this process, from now on not inherited by its own children."""
     handed = os.environ.pop(LOCK_VARIABLE, "")
-    return int(handed) if handed else take_lock(run)
+    if not handed:
+        return None
+    os.set_inheritable(int(handed), False)
+    return int(handed)
 
 
 def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -104,21 +106,25 @@ def _launch(run: Run) -> None:
     lock = take_lock(run)
     try:
         run.take_request()  # a wish left for an earlier worker is void
-        with open(run.path / "worker.log", "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gptlab.worker", str(run.path.absolute())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**worker_environment(), LOCK_VARIABLE: str(lock)},
-                pass_fds=[lock],
-                start_new_session=True,
-            )
-        os.truncate(lock, 0)
-        os.pwrite(lock, str(process.pid).encode(), 0)
+        detach(["-m", "gptlab.worker", str(run.path.absolute())], lock, run.path / "worker.log", name=run.id)
     finally:
         os.close(lock)
-    threading.Thread(target=process.wait, name=f"reap-{run.id}", daemon=True).start()
+
+
+def detach(arguments: list[str], lock: int, log: Path, *, name: str) -> None:
+    """Start Python with ``arguments`` in a process that outlives this one, holds ``lock`` and prints into ``log``."""
+    with open(log, "ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env={**worker_environment(), LOCK_VARIABLE: str(lock)},
+            pass_fds=[lock],
+            start_new_session=True,
+        )
+    sign(lock, process.pid)
+    threading.Thread(target=process.wait, name=f"reap-{name}", daemon=True).start()
 
 
 def force_stop(run: Run, grace: float = 3.0) -> bool:
@@ -126,9 +132,9 @@ def force_stop(run: Run, grace: float = 3.0) -> bool:
     pid = run.worker_pid()
     if pid is None:
         return not run.is_locked()
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+    for signal_ in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, sign)
+            os.kill(pid, signal_)
         give_up = time.monotonic() + grace
         while time.monotonic() < give_up:
             if not run.is_locked():

@@ -15,7 +15,7 @@ import numpy as np
 from gptlab.events import Evaluated, Event, Resumed, Started, Stepped
 from gptlab.log import RunLog, seconds_of_work
 
-Axis = Literal["epoch", "step", "tokens", "time"]
+Axis = Literal["epoch", "step", "tokens", "time", "flops"]
 Row = Stepped | Evaluated
 MOST_POINTS = 1000  # of one line: a page shows about as many pixels of it
 
@@ -27,6 +27,7 @@ class Extent:
     total_steps: int = 0
     steps_per_epoch: float = 0.0
     tokens_per_step: float = 0.0
+    flops_per_token: float = 0.0  # floating-point operations of training on one token
 
     @property
     def epochs(self) -> float:
@@ -57,7 +58,12 @@ def trained_seconds(events: Iterable[Event]) -> dict[int, float]:
 
 
 def positions(rows: Sequence[Row], axis: Axis, extent: Extent, seconds: dict[int, float]) -> list[float]:
-    """Where each row stands on ``axis``: fractional epochs, steps made, tokens seen, or seconds of work."""
+    """Where each row stands on ``axis``: fractional epochs, steps made, tokens seen, seconds of work, operations.
+
+    Operations are counted from the tokens seen; where it is not known how many one takes, NaN.
+    """
+    if axis == "flops":
+        return [row.tokens_seen * (extent.flops_per_token or math.nan) for row in rows]
     if axis == "tokens":
         return [float(row.tokens_seen) for row in rows]
     if axis == "time":

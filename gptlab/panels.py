@@ -14,13 +14,14 @@ AXIS_TITLES: dict[Axis, str] = {
     "step": "optimiser steps",
     "tokens": "tokens seen",
     "time": "seconds of training",
+    "flops": "floating-point operations",
 }
-HOVER_FORMATS: dict[Axis, str] = {"epoch": ".2f", "step": ",d", "tokens": ",d", "time": ".1f"}
+HOVER_FORMATS: dict[Axis, str] = {"epoch": ".2f", "step": ",d", "tokens": ",d", "time": ".1f", "flops": ".3~s"}
 
 
 def end_of(axis: Axis, extent: Extent, xs: Sequence[float]) -> float:
     """Where the x-axis ends: where the run is meant to end, or where it is, if that is farther or all that is known."""
-    meant = {"epoch": extent.epochs, "step": float(extent.total_steps), "tokens": extent.tokens, "time": 0.0}[axis]
+    meant = {"epoch": extent.epochs, "step": float(extent.total_steps), "tokens": extent.tokens}.get(axis, 0.0)
     reached = next((x for x in reversed(xs) if math.isfinite(x)), 0.0)  # they ascend
     return max(meant, reached) or 1.0
 
@@ -48,7 +49,8 @@ def layout_of(
             "title": {"text": AXIS_TITLES[axis], "standoff": 6},
             "type": "log" if log_x else "linear",
             "range": x_range,
-            "autorange": axis == "time" and has_data,
+            "autorange": axis in ("time", "flops") and has_data,
+            "exponentformat": "power" if axis == "flops" else "B",
             "anchor": "y3",
             "zeroline": False,
             "rangemode": "tozero",

@@ -8,7 +8,6 @@ lock when the worker dies. Status is derived from the lock and the log, never st
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from typing import Literal, get_args
 from gptlab.config import RunConfig
 from gptlab.events import Event, encode
 from gptlab.home import runs_folder, write_atomically
+from gptlab.locks import is_held
 from gptlab.log import RunLog, read_events
 from gptlab.parsing import parse_config
 
@@ -176,17 +176,7 @@ class Run:
 
     def is_locked(self) -> bool:
         """Whether a worker holds this run now."""
-        try:
-            descriptor = os.open(self.path / "worker.lock", os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return is_held(self.path / "worker.lock")
 
     def status(self) -> Status:
         """running or paused while a worker holds the lock; else how the run last ended; else interrupted."""

@@ -16,6 +16,7 @@ from types import FrameType
 
 from gptlab.events import Ended, Event, Phase, Warned, encode
 from gptlab.launcher import inherited_or_taken_lock
+from gptlab.locks import sign
 from gptlab.runs import Run
 
 RESERVED_BYTES = 1 << 20  # some thousands of events
@@ -70,8 +71,11 @@ def facts(run: Run, requests: Callable[[], str | None]) -> Iterator[Event]:
     try:
         yield Phase(phase="loading", step=last)
         from gptlab.corpus import open_corpus
+        from gptlab.environment import keep_environment
         from gptlab.training import train
 
+        with contextlib.suppress(OSError):  # a full disk must not end the training
+            keep_environment(run.path)
         config = run.config
         parts = open_corpus(config.data.corpus).split_ids(config.data.train_ratio)
         resumable = [kept for kept in run.checkpoints() if kept.resumable]
@@ -99,8 +103,7 @@ def facts(run: Run, requests: Callable[[], str | None]) -> Iterator[Event]:
 def work(run: Run, lock: int) -> Iterator[Event]:
     """Train ``run``, holding ``lock``, and yield each event once it is written down. SIGTERM stops and keeps."""
     os.register_at_fork(after_in_child=lambda: _close_quietly(lock))  # a loader process must not outlive us as holder
-    os.truncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    sign(lock, os.getpid())
     terminated = False
 
     def on_terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -138,7 +141,6 @@ def main() -> int:
     """Train the run whose folder is the only argument, to its end. The exit code is 1 where it failed."""
     run = Run(Path(sys.argv[1]))
     lock = inherited_or_taken_lock(run)
-    os.set_inheritable(lock, False)
     failed = False
     for event in work(run, lock):
         failed = isinstance(event, Ended) and event.reason == "failed"

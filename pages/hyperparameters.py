@@ -11,6 +11,7 @@ from pages.shared.config_file import config_file
 from pages.shared.config_form import advanced_fields, basic_fields, changed_fields
 from pages.shared.draft import back_to_base, base_of, read_draft
 from pages.shared.forking import fork_banner
+from pages.shared.grid_form import grid_form
 from pages.shared.look import escape
 from pages.shared.outlook import outlook, rate_figure
 from pages.shared.page_top import page_top
@@ -57,6 +58,8 @@ def main() -> None:
         inputs = basic_fields()
         with st.expander("Advanced"):
             advanced_fields(inputs)
+        with st.expander("Several runs, one after another", key="several"):
+            grid_form(n_train, n_val)
         with st.expander("Save or load"):
             config_file()
     with figures, st.container(key="outlook"):

@@ -7,6 +7,8 @@ import streamlit as st
 from gptlab.runs import live_runs
 from pages.shared.compare import compare
 from pages.shared.look import page_header
+from pages.shared.queue_panel import queue_panel
+from pages.shared.run_arrangement import arranged
 from pages.shared.run_card import news, run_card
 from pages.shared.run_picker import no_run_yet, pick_run, show_in_url
 from pages.shared.run_table import compared, problems, run_table, summaries
@@ -19,7 +21,7 @@ def table() -> None:
     """All runs; the rest of the page is drawn again when other rows are ticked."""
     lines = summaries(store())
     before = compared()
-    ticked = run_table(lines)
+    ticked = run_table(arranged(lines))
     problems(lines)
     if before is not None and ticked != before:
         added = [id_ for id_ in ticked if id_ not in before]
@@ -30,12 +32,13 @@ def table() -> None:
 
 def comparison() -> None:
     runs = {run.id: run for run in store().list()}
-    compare([kept(runs[id_]) for id_ in compared() or () if id_ in runs])
+    compare([kept(runs[id_]) for id_ in compared() or () if id_ in runs], st.query_params.get("run"))
 
 
 def main() -> None:
     page_header("Runs", "Which run was better?")
     news()
+    queue_panel()
     if not store().list():
         no_run_yet()
         return

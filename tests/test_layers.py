@@ -11,15 +11,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
-    {"home", "events", "config", "published"},
+    {"home", "events", "config", "published", "locks"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
-    {"text_statistics", "runs", "dataset", "model", "metrics", "distribution", "prompt", "cloze", "probing"},
-    {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "token_history"},
-    {"figures", "published_order", "coach", "verdict", "beams", "inspection", "perplexity", "copying"},
+    {
+        "text_statistics",
+        "runs",
+        "dataset",
+        "model",
+        "metrics",
+        "distribution",
+        "prompt",
+        "cloze",
+        "probing",
+        "environment",
+    },
+    {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "token_history"}
+    | {"grid", "script"},
+    {"figures", "published_order", "coach", "verdict", "beams", "inspection", "perplexity", "copying", "queue"},
     {"state"},
-    {"training", "estimate", "explain"},
+    {"training", "estimate", "explain", "report"},
     {"preflight", "worker"},
-    {"fork", "lesson_run"},
+    {"fork", "lesson_run", "runner"},
+    {"queue_commands"},
     {"__main__"},
 )
 FORBIDDEN = {
@@ -33,6 +46,7 @@ FORBIDDEN = {
 }
 MODULES = sorted(path.stem for path in (ROOT / "gptlab").glob("*.py") if path.stem != "__init__")
 LIGHT = ("gptlab", "gptlab.runs", "gptlab.launcher", "gptlab.events", "gptlab.config", "gptlab.parsing", "gptlab.log")
+LIGHT += ("gptlab.queue", "gptlab.runner")
 
 
 def imported(path: Path) -> set[str]:

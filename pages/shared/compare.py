@@ -4,41 +4,47 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
 from gptlab.config import RunConfig
+from gptlab.estimate import flops_per_token
 from gptlab.figures import comparison_figure
-from gptlab.metrics import Axis
+from gptlab.metrics import Axis, Extent
 from gptlab.runs import Run
 from gptlab.summary import config_differences
+from pages.shared.compare_samples import compare_samples
 from pages.shared.live_chart import live_chart
 from pages.shared.look import escape, number
 from pages.shared.run_status import config_of, run_extent
 
-AXES: dict[Axis, str] = {"epoch": "Epochs", "step": "Steps", "tokens": "Tokens", "time": "Time"}
-MOST_RUNS = 8  # that colours, dashes and markers tell apart
+AXES: dict[Axis, str] = {"epoch": "Epochs", "step": "Steps", "tokens": "Tokens", "time": "Time", "flops": "FLOPs"}
 _LONGEST = 28
 
 
-def compare(runs: Sequence[Run]) -> None:
-    """The chart and the differences of the first ``MOST_RUNS`` of ``runs``."""
+def compare(runs: Sequence[Run], current: str | None = None) -> None:
+    """The losses of ``runs`` on one chart, the one with the id ``current`` opaque; what differs; what they wrote."""
     st.subheader("Compare", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         axis = st.segmented_control(
             "Horizontal axis", list(AXES), default="step", format_func=lambda name: AXES[name], required=True,
             key="runs.axis", persist_state="session", label_visibility="collapsed",
         )  # fmt: skip
+        log_x = st.toggle("Log x-axis", key="runs.log-x", persist_state="session")
         log_y = st.toggle("Log losses", key="runs.log", persist_state="session")
-    shown = list(runs[:MOST_RUNS])
+    shown = list(runs)
     names = labels(shown)
+    here = next((place for place, run in enumerate(shown) if run.id == current), None)
     st.caption(_verdict(names, shown))
     figure = comparison_figure(
-        [(name, run.log(), run_extent(run, run.log(), config_of(run))) for name, run in zip(names, shown, strict=True)],
+        [(name, run.log(), _extent(run)) for name, run in zip(names, shown, strict=True)],
         axis=axis or "step",
+        log_x=log_x,
         log_y=log_y,
         revision=",".join(run.id for run in shown),
+        current=here if len(shown) > 1 else None,
     )
     live_chart(
         figure,
@@ -48,9 +54,14 @@ def compare(runs: Sequence[Run]) -> None:
         table=_figures(names, shown),
         note=None if any(run.log().evaluations for run in shown) else "Tick runs in the table to compare their losses.",
     )
-    if len(runs) > MOST_RUNS:
-        st.caption(f"The newest {MOST_RUNS} of {len(runs)} ticked runs are drawn: more could not be told apart.")
     _differences(names, shown)
+    compare_samples(names, shown)
+
+
+def _extent(run: Run) -> Extent:
+    config = config_of(run)
+    extent = run_extent(run, run.log(), config)
+    return replace(extent, flops_per_token=flops_per_token(config)) if config else extent
 
 
 def _verdict(names: Sequence[str], runs: Sequence[Run]) -> str:

@@ -13,7 +13,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from gptlab.export import metrics_csv
+from gptlab.report import report
 from gptlab.runs import Run
+from gptlab.script import script_of_run
 from pages.shared.store import store
 
 A_YEAR = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -25,6 +27,8 @@ def routes() -> list[Route]:
         Route("/gptlab/plotly.min.js", _plotly),
         Route("/gptlab/runs/{run}/config.json", _config),
         Route("/gptlab/runs/{run}/metrics.csv", _metrics),
+        Route("/gptlab/runs/{run}/report.html", _report),
+        Route("/gptlab/runs/{run}/script.py", _script),
         Route("/gptlab/runs/{run}/{checkpoint}/weights.safetensors", _weights),
     ]
 
@@ -40,7 +44,9 @@ def plotly_url() -> str:
 
 
 def download_url(run: Run, file: str) -> str:
-    """The address of ``config.json``, ``metrics.csv`` or ``<checkpoint>/weights.safetensors`` of a run."""
+    """The address of a run's ``config.json``, ``metrics.csv``, ``report.html``, ``script.py`` or
+    ``<checkpoint>/weights.safetensors``.
+    """
     return f"{_base()}/gptlab/runs/{run.id}/{file}"
 
 
@@ -69,6 +75,22 @@ def _metrics(request: Request) -> Response:
         return _missing()
     headers = {"Content-Disposition": f'attachment; filename="{_stem(run)}-metrics.csv"'}
     return StreamingResponse(metrics_csv(run.events()), media_type="text/csv", headers=headers)
+
+
+def _report(request: Request) -> Response:
+    run = _run(request)
+    if run is None:
+        return _missing()
+    headers = {"Content-Disposition": f'attachment; filename="{_stem(run)}.html"'}
+    return StreamingResponse(report(run), media_type="text/html", headers=headers)
+
+
+def _script(request: Request) -> Response:
+    run = _run(request)
+    if run is None or run.config_error:
+        return _missing()
+    headers = {"Content-Disposition": f'attachment; filename="{_stem(run)}.py"'}
+    return PlainTextResponse(script_of_run(run), media_type="text/x-python", headers=headers)
 
 
 def _weights(request: Request) -> Response:

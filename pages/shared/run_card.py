@@ -9,6 +9,7 @@ import streamlit as st
 
 from gptlab import launcher
 from gptlab.runs import Run, live_runs
+from gptlab.script import script_of_run
 from gptlab.summary import folder_bytes
 from pages.shared.look import escape, plain, size
 from pages.shared.routes import download_url
@@ -27,6 +28,7 @@ def run_card(run: Run) -> None:
     _onward(run, status, error)
     _about(run)
     _downloads(run)
+    _python(run)
     live = run.is_locked()
     why = "It is training: stop it on the Training page first." if live else None
     if st.button("Delete …", icon=":material/delete:", disabled=live, help=why, key="runs.delete"):
@@ -104,6 +106,7 @@ def _downloads(run: Run) -> None:
         for file, label, icon in (
             ("config.json", "Configuration", ":material/tune:"),
             ("metrics.csv", "Metrics as CSV", ":material/table:"),
+            ("report.html", "Report", ":material/summarize:"),
         ):
             there = (run.path / ("config.json" if file == "config.json" else "events.jsonl")).is_file()
             st.link_button(label, download_url(run, file), icon=icon, disabled=not there)
@@ -118,6 +121,18 @@ def _downloads(run: Run) -> None:
         )
         url = download_url(run, f"{wanted}/weights.safetensors") if wanted in saved else "#"
         st.link_button("Download", url, icon=":material/download:", disabled=wanted not in saved)
+
+
+def _python(run: Run) -> None:
+    """The script that does what the run did, to read, to copy, to take along."""
+    with st.expander("The Python that does this", icon=":material/code:", key="runs.python"):
+        try:
+            script = script_of_run(run)
+        except ValueError:
+            st.markdown(":gray[Its configuration cannot be read.]")
+            return
+        st.code(script, language="python")
+        st.link_button("Download the script", download_url(run, "script.py"), icon=":material/download:")
 
 
 def _weight(path: Path) -> int | None:

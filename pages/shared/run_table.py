@@ -58,13 +58,15 @@ def run_table(lines: Sequence[RunSummary]) -> list[str]:
     ids = [line.id for line in lines]
     if COMPARED not in st.session_state:
         st.session_state[COMPARED] = [line.id for line in lines if line.best_val_loss is not None][:FEWEST_TICKED]
-    ticked = [ids.index(id_) for id_ in st.session_state[COMPARED] if id_ in ids]
+    before = st.session_state[COMPARED]
+    ticked = [ids.index(id_) for id_ in before if id_ in ids]
+    hidden = [id_ for id_ in before if id_ not in ids]  # filtered out: they stay ticked
     # Streamlit remembers row numbers: with another list of runs they would point at others, so it gets another key.
     key = "runs.table." + hashlib.sha256("/".join(ids).encode()).hexdigest()[:12]
     chosen = st.dataframe(
         [_row(line) for line in lines],
         key=key,
-        height=_HEAD + _ROW * min(len(lines), _MOST_ROWS) + 2,
+        height=_HEAD + _ROW * min(max(1, len(lines)), _MOST_ROWS) + 2,
         hide_index=True,
         placeholder="–",
         column_order=tuple(_columns()),
@@ -74,7 +76,7 @@ def run_table(lines: Sequence[RunSummary]) -> list[str]:
         column_config=_columns(),
     )
     rows = sorted(chosen["selection"]["rows"])
-    st.session_state[COMPARED] = [ids[row] for row in rows if row < len(ids)]
+    st.session_state[COMPARED] = [ids[row] for row in rows if row < len(ids)] + hidden
     return st.session_state[COMPARED]
 
 
@@ -94,6 +96,7 @@ def _row(line: RunSummary) -> dict[str, Any]:
         "minutes": line.seconds / 60 if line.steps else None,
         "bytes": line.bytes,
         "tags": list(line.tags),
+        "notes": " ".join(line.notes.split())[:200],
         "created": datetime.fromtimestamp(line.created),
     }
 
@@ -117,6 +120,7 @@ def _columns() -> dict[str, Any]:
         "bytes": column.NumberColumn("On disk", format="bytes", width=80),
         "device": column.TextColumn("Device", width=70),
         "tags": column.ListColumn("Tags", width=120),
+        "notes": column.TextColumn("Notes", width=180),
         "created": column.DatetimeColumn("Created", format="D MMM YYYY, HH:mm", width=140),
     }
 
