@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ import streamlit as st
 from gptlab.events import Sampled
 from gptlab.log import RunLog
 from gptlab.runs import Run
-from pages.shared.epoch_samples import counts, epoch_name, sample_tokens
+from pages.shared.epoch_samples import continuation, count_words, epoch_name, prompt_length, written_ids
 from pages.shared.look import escape, number
-from pages.shared.token_strip import token_strip
+from pages.shared.token_strip import Token, token_strip, tokens_of
 
 MOST = 12  # samples that are shown at once
 EQUAL = {"epoch": "Epoch", "tokens": "Tokens seen"}
@@ -93,3 +94,17 @@ def _one(item: Placed | None, place: int) -> None:
     sample = item.sample
     token_strip(sample_tokens(sample), key=f"runs.sample.{place}", label=epoch_name(sample.epoch))
     st.caption(f"{epoch_name(sample.epoch)} · {number(item.tokens)} tokens seen · {counts(sample)}")
+
+
+def sample_tokens(sample: Sampled) -> list[Token]:
+    """A sample as tokens for the strip: line breaks as spaces, the prompt marked."""
+    tokens = tokens_of(sample.token_ids, sample.probabilities, prompt=prompt_length(sample))
+    for token in tokens:
+        token["text"] = re.sub(r"\s*\n\s*", " ", token["text"])
+    return tokens
+
+
+def counts(sample: Sampled) -> str:
+    """How long the continuation is: always the same number of tokens, but not of words."""
+    n_tokens, n_words = len(written_ids(sample)), count_words(continuation(sample))
+    return f"{n_tokens} token{'' if n_tokens == 1 else 's'}, {n_words} word{'' if n_words == 1 else 's'}"
