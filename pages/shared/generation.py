@@ -164,24 +164,24 @@ class Generation:
         if self.beams > 1:
             self._search(model)
             return "done"
-        for tokens in self._steps(model):
-            for text, token in zip(self.texts, tokens, strict=True):
-                if token is not None:
-                    text.append(token)
-            self.last_at = time.monotonic()
+        steps = self._steps(model)
+        while True:
             if self._stop.is_set():
                 return "stopped"
             if time.monotonic() - self._watched > self._patience:
                 return "left"
-        return "done"
+            tokens = next(steps, None)
+            if tokens is None:
+                return "done"
+            for text, token in zip(self.texts, tokens, strict=True):
+                if token is not None:
+                    text.append(token)
+            self.last_at = time.monotonic()
 
     def _steps(self, model: GPTModel) -> Iterator[tuple[GeneratedToken | None, ...]]:
-        """The next token of each text, one after another; nothing where the page is gone before the first."""
+        """The next token of each text, one after another; None for a text that has ended."""
         from gptlab import sampling
 
-        if self._stop.is_set() or time.monotonic() - self._watched > self._patience:
-            self._stop.set()
-            return iter(())
         texts = [self._ids(number) for number in range(len(self.prompts))]
         if len(texts) == 1:
             return ((token,) for token in sampling.generate_steps(model, texts[0], self.sampling))

@@ -110,12 +110,16 @@ def lesson_page(lesson: Lesson) -> None:
 
 
 def _contents(place: int) -> None:
-    with st.container(horizontal=True, key="lesson-list"):
-        for number, lesson in enumerate(LESSONS):
-            st.page_link(
-                "pages/playground.py", label=f"{number + 1}. {lesson.title}", query_params={LESSON: lesson.name},
-                disabled=number == place, width="content",
-            )  # fmt: skip
+    titles = {lesson.name: f"{number}. {lesson.title}" for number, lesson in enumerate(LESSONS, 1)}
+    st.session_state["lesson.list"] = LESSONS[place].name
+    st.segmented_control(
+        "Lessons", list(titles), format_func=titles.__getitem__, key="lesson.list", required=True,
+        label_visibility="collapsed", on_change=_follow,
+    )  # fmt: skip
+
+
+def _follow() -> None:
+    st.query_params[LESSON] = st.session_state["lesson.list"]
 
 
 def _ask(lesson: Lesson, question: scenes.Question, place: int) -> None:
