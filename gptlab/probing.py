@@ -106,20 +106,27 @@ def _number(word: str) -> float:
         return math.nan
 
 
-def passages(probes: Sequence[Probed]) -> list[Passage]:
-    """The watched passages of a run, training first, with the losses of every epoch that fits their tokens."""
+def passages(probes: Sequence[Probed], most: int | None = None) -> list[Passage]:
+    """The watched passages of a run, training first, with the losses of every epoch that fits their tokens.
+
+    ``most``: of very many epochs so many, evenly, the first and the last among them.
+    """
     ids: dict[tuple[str, int], tuple[int, ...]] = {}
-    rows: dict[tuple[str, int], dict[int, tuple[float, ...]]] = {}
+    rows: dict[tuple[str, int], dict[int, str]] = {}
     for probe in probes:
         place = (probe.part, probe.start)
         if probe.token_ids:
             ids[place] = probe.token_ids
-        rows.setdefault(place, {})[probe.epoch] = unpacked(probe.losses)
+        rows.setdefault(place, {})[probe.epoch] = probe.losses
     found = []
     for (part, start), token_ids in sorted(ids.items()):
-        losses = {e: row for e, row in rows[part, start].items() if len(row) == len(token_ids) - 1}
-        if losses:
-            found.append(Passage(part, start, token_ids, losses))
+        epochs = sorted(rows[part, start])
+        if most is not None and len(epochs) > most:
+            epochs = [epochs[round(k * (len(epochs) - 1) / (most - 1))] for k in range(most)]
+        losses = {epoch: unpacked(rows[part, start][epoch]) for epoch in epochs}
+        fitting = {epoch: row for epoch, row in losses.items() if len(row) == len(token_ids) - 1}
+        if fitting:
+            found.append(Passage(part, start, token_ids, fitting))
     return found
 
 

@@ -141,6 +141,13 @@ def test_rows_that_do_not_fit_the_passage_are_left_out() -> None:
     assert passage.mean(0) == 1.5
 
 
+def test_of_very_many_epochs_so_many_are_read_and_both_ends_are() -> None:
+    rows = [Probed(epoch=e, part="training", losses=f"{e}", token_ids=(5, 6) if e == 0 else ()) for e in range(1001)]
+    (passage,) = passages(rows, most=11)
+    assert passage.epochs == list(range(0, 1001, 100))
+    assert passage.losses[300] == (300.0,)
+
+
 PASSAGE = Passage(
     "training",
     0,

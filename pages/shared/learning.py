@@ -19,6 +19,7 @@ from pages.shared.theatre import thinned, wanted_epoch
 
 OTHER = "Another passage"
 MOST_ROWS = 60  # epochs in the heat strip
+MOST_EPOCHS = 160  # that the lists look at
 LISTED = 8  # tokens in each list
 CONTEXT = 20  # characters shown before a token in a list
 
@@ -31,7 +32,7 @@ def learning(run: Run) -> None:
 
 def _show(run: Run) -> None:
     log = run.log()
-    watched = passages(log.probes) if log.probes else []
+    watched = passages(log.probes, MOST_EPOCHS)
     if not log.samples:
         return
     st.subheader("What was learnt when", anchor=False)
