@@ -31,6 +31,7 @@ DARK = {
 #: For several runs on one chart: colour, dash and marker change together.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F", "#56B4E9", "#7B5EA7", "#444444")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+MOST_ROWS = 500  # of a table that is sent anew with each update
 MOST_HOVERED = 12  # runs whose values one hover can list
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross", "triangle-down")
 
@@ -214,10 +215,17 @@ def comparison_figure(
 
 
 def evaluation_table(log: RunLog | None, extent: Extent) -> dict[str, Any]:
-    """The evaluations as a table of texts: what the chart shows, for those who cannot see it."""
+    """The evaluations as a table of texts: what the chart shows, for those who cannot see it.
+
+    Of more than ``MOST_ROWS`` evenly chosen ones, the best and the last among them: the CSV has them all.
+    """
     rows = []
     rates = {row.step: row for row in log.steps} if log else {}
-    for row in log.evaluations if log else ():
+    every = -(-len(log.evaluations) // MOST_ROWS) if log else 1
+    always = (log.best, log.evaluations[-1]) if log and log.evaluations else ()
+    for place, row in enumerate(log.evaluations if log else ()):
+        if every > 1 and place % every and row not in always:
+            continue
         made = rates.get(row.step)
         epoch = (row.step + 1) / extent.steps_per_epoch if extent.steps_per_epoch else float(row.epoch)
         rows.append(
