@@ -26,6 +26,7 @@ function loadPlotly(url) {
 }
 
 function build(root) {
+  for (const left of root.querySelectorAll(":scope > .lc")) left.remove();
   const host = element("div", "lc");
   const legend = element("div", "lc-legend");
   legend.setAttribute("role", "group");
@@ -149,7 +150,9 @@ function followEpochs(kept) {
 
 async function draw(kept, data, look) {
   const Plotly = (kept.Plotly = await loadPlotly(data.plotly));
-  if (kept.latest !== data || !kept.host.isConnected) return; // newer data came while plotly was loading
+  // Streamlit may call before it has put the element into the page, where it has no width yet.
+  for (let frame = 0; frame < 600 && !kept.host.isConnected; frame++) await new Promise(requestAnimationFrame);
+  if (kept.latest !== data || !kept.host.isConnected) return; // newer data came meanwhile
   const narrow = kept.host.clientWidth < 560;
   const figure = dress(look.dark ? recolour(data.figure, data.dark) : structuredClone(data.figure), look, kept, narrow);
   const sameRevision = kept.revision === figure.layout.uirevision;
@@ -235,7 +238,7 @@ function toggle(kept, uid, button) {
 }
 
 function drawFoot(kept, data) {
-  const signature = JSON.stringify([data.csv, data.name]);
+  const signature = JSON.stringify([data.csv, data.name, Boolean(data.table)]);
   if (kept.footSignature === signature) return;
   kept.footSignature = signature;
   kept.foot.textContent = "";
@@ -248,6 +251,13 @@ function drawFoot(kept, data) {
     kept.drawn && kept.Plotly.downloadImage({ data: kept.plot.data, layout: { ...kept.plot.layout, paper_bgcolor: paper, plot_bgcolor: paper }, config: {} },
       { format: "png", filename: kept.latest.name + (dark ? "-dark" : ""), width: 1200, height: kept.plot.clientHeight * 1.2, scale: 2 });
   });
+  if (!data.csv && data.table) {
+    const csv = element("button", "lc-csv", "CSV");
+    csv.type = "button";
+    csv.title = "Download the numbers of this chart as CSV";
+    csv.addEventListener("click", () => saveTable(kept.latest));
+    kept.foot.append(csv);
+  }
   if (data.csv) {
     const csv = element("a", "lc-button lc-csv", "CSV");
     csv.href = data.csv;
@@ -256,6 +266,21 @@ function drawFoot(kept, data) {
     kept.foot.append(csv);
   }
   kept.foot.append(png);
+}
+
+// The table as a file: a cell that holds a comma, a quote or a line break stands in quotes; one that a spreadsheet would
+// take for a formula is led by an apostrophe.
+function saveTable({ table, name }) {
+  const cell = (text) => {
+    const safe = /^[=+@\t\r]|^-(?![\d.]|$)/.test(text) ? "'" + text : text;
+    return /[",\n\r]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
+  };
+  const lines = [table.columns, ...table.rows].map((row) => row.map((text) => cell(String(text))).join(","));
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
+  link.download = name + ".csv";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
 function drawTable(kept) {
@@ -279,7 +304,7 @@ function drawTable(kept) {
 export default function (component) {
   const { data, parentElement } = component;
   let kept = state.get(parentElement);
-  if (!kept || !kept.host.isConnected) {
+  if (!kept || kept.host.parentNode !== parentElement) {
     kept = build(parentElement);
     state.set(parentElement, kept);
   }

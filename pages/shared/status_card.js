@@ -38,7 +38,7 @@ function build(root) {
 export default function (component) {
   const { data, parentElement } = component;
   let kept = state.get(parentElement);
-  if (!kept || !kept.host.isConnected) {
+  if (!kept || kept.host.parentNode !== parentElement) {
     kept = build(parentElement);
     state.set(parentElement, kept);
   }

@@ -5,7 +5,8 @@ const kept = new WeakMap();
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   let host = kept.get(parentElement);
-  if (!host || !host.isConnected) {
+  if (!host || host.parentNode !== parentElement) {
+    for (const left of parentElement.querySelectorAll(":scope > .tt")) left.remove();
     host = document.createElement("div");
     host.className = "tt";
     parentElement.append(host);

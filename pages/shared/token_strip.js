@@ -178,7 +178,7 @@ function drawLegend(kept, wanted) {
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   let kept = state.get(parentElement);
-  if (!kept || !kept.host.isConnected) {
+  if (!kept || kept.host.parentNode !== parentElement) {
     kept = build(parentElement);
     state.set(parentElement, kept);
   }
