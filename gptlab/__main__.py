@@ -85,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _configured(arguments: argparse.Namespace, default: str | RunConfig, extra: dict[str, dict[str, Any]]) -> RunConfig:
     """The preset (else ``default``) with the command's own options, then its ``--set`` assignments, applied."""
-    base = preset(arguments.preset or default) if arguments.preset or isinstance(default, str) else default
+    named = arguments.preset or default
+    base = preset(named) if isinstance(named, str) else named
     written = [
         f"{section}.{name}={json.dumps(value)}"
         for section, fields in extra.items()

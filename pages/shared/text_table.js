@@ -1,4 +1,4 @@
-// A table whose long texts wrap and whose rows can be chosen. Text through textContent only.
+// A table whose long texts wrap and whose rows can be chosen, where that is wanted. Text through textContent only.
 
 const kept = new WeakMap();
 
@@ -29,7 +29,7 @@ export default function (component) {
       const cell = line.insertCell();
       cell.className = [data.columns[place].kind ?? "", place === 0 ? "first" : ""].join(" ").trim();
       cell.dataset.name = data.columns[place].name;
-      if (place !== 0) {
+      if (place !== 0 || !data.choosable) {
         cell.textContent = text;
         return;
       }

@@ -17,13 +17,17 @@ def text_table(
     key: str,
     label: str,
     chosen: int | None = None,
+    choosable: bool = True,
     on_choose: Callable[[], None] = lambda: None,
 ) -> int | None:
-    """Show the table; returns the row whose first cell was just pressed. ``chosen`` is the row to highlight."""
+    """Show the table; returns the row whose first cell was just pressed. ``chosen`` is the row to highlight; rows that
+    are not ``choosable`` are only read.
+    """
     data = {
         "columns": [{"name": name, "kind": kind} for name, kind in columns],
         "rows": [list(row) for row in rows],
         "chosen": chosen,
+        "choosable": choosable,
         "label": label,
     }
     return component("text_table")(key=key, data=data, on_chosen_change=on_choose).chosen
