@@ -214,8 +214,8 @@ def measures(evaluations: Sequence[Evaluated], vocab_size: int, facts: TextFacts
     val = (facts.val_characters, facts.val_tokens) if facts else (0, 0)
     whole = (train[0] + val[0], train[1] + val[1])
     if evaluations:
-        found.append(_measure("Training, now", evaluations[-1].train_loss, train))
-        found.append(_measure("Validation, now", evaluations[-1].val_loss, val))
+        found.append(_measure("Training, last", evaluations[-1].train_loss, train))
+        found.append(_measure("Validation, last", evaluations[-1].val_loss, val))
     if known:
         best = min(known, key=lambda row: row.val_loss)
         found.append(_measure(f"Validation, best ({_when(best)})", best.val_loss, val))

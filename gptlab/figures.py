@@ -32,7 +32,6 @@ DARK = {
 #: For several runs on one chart: colour, dash and marker change together.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F", "#56B4E9", "#7B5EA7", "#444444")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-MOST_ROWS = 500  # of a table that is sent anew with each update
 MOST_HOVERED = 12  # runs whose values one hover can list
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross", "triangle-down")
 

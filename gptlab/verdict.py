@@ -31,8 +31,11 @@ THROWN_BACK = 15  # steps that a spike may cost
 CLOSE = 0.01  # what the published order on a CPU keeps to, of the CPU trace, until ...
 CLOSE_UNTIL = 40
 
-#: Fields that make the exercise; the others (device, precision, prompts, ...) may differ and are told as reasons.
-ESSENTIAL = {
+#: Fields that make the exercise (none named: all of the section); the others (device, precision, prompts, ...) may
+#: differ and are told as reasons. The stride is apart, because empty means the context length.
+ESSENTIAL: dict[str, tuple[str, ...]] = {
+    "model": (),
+    "optim": (),
     "data": ("train_ratio", "batch_size", "shuffle", "drop_last"),
     "train": ("num_epochs", "eval_freq", "eval_iter"),
 }
@@ -77,28 +80,52 @@ class Verdict:
     remarks: tuple[str, ...] = ()
 
 
+def departures(config: RunConfig) -> list[str]:
+    """Where a configuration is not the reference exercise, each in words; empty for the exercise itself."""
+    said = []
+    if config.data.corpus not in (THE_VERDICT, BY_HASH + THE_VERDICT_SHA256):
+        said.append("another text")
+    if config.stride != EXERCISE.stride:
+        said.append(f"stride {config.stride} instead of {EXERCISE.stride}")
+    for section, names in ESSENTIAL.items():
+        ours, theirs = getattr(config, section), getattr(EXERCISE, section)
+        for name in names or type(ours).model_fields:
+            if getattr(ours, name) != getattr(theirs, name):
+                said.append(f"{name} {getattr(ours, name)} instead of {getattr(theirs, name)}")
+    return said
+
+
 def is_exercise(config: RunConfig) -> bool:
     """Whether a configuration is the reference exercise: its model, its text, its optimiser, its length."""
-    if config.data.corpus not in (THE_VERDICT, BY_HASH + THE_VERDICT_SHA256):
-        return False
-    same = config.model == EXERCISE.model and config.optim == EXERCISE.optim and config.stride == EXERCISE.stride
-    return same and all(
-        getattr(getattr(config, section), name) == getattr(getattr(EXERCISE, section), name)
-        for section, names in ESSENTIAL.items()
-        for name in names
-    )
+    return not departures(config)
+
+
+def is_comparable(config: RunConfig) -> bool:
+    """Whether a run can stand beside the published log: the exercise, or a change of it on the same text and shape."""
+    model = config.model.model_copy(update={"drop_rate": EXERCISE.model.drop_rate})
+    on_the_text = config.data.corpus in (THE_VERDICT, BY_HASH + THE_VERDICT_SHA256)
+    return on_the_text and model == EXERCISE.model and config.train.eval_freq == EXERCISE.train.eval_freq
 
 
 def judge(log: RunLog, config: RunConfig) -> Verdict:
-    """The verdict on a run of the exercise, as far as it has come."""
+    """The verdict on a run, as far as it has come.
+
+    One that was configured otherwise differs whatever its losses: they cannot show everything. Without dropout, say,
+    a run stays within the spread of right ones.
+    """
     spikes = spikes_in([(row.step, row.loss) for row in log.steps])
     rows = compare(log.evaluations, spikes)
     device = (log.device or config.train.device).partition(":")[0]
     precision = log.started.precision if log.started else config.train.precision
     reasons = tuple(_reasons(config, device, precision, spikes))
+    outside = [row for row in rows if not row.inside]
+    if otherwise := departures(config):
+        told = f"Differs: this is not the exercise, but has {', '.join(otherwise)}."
+        if rows:
+            told += f" {len(outside)} of {len(rows)} evaluations lie outside the spread of right runs."
+        return Verdict("differs", told, reasons, rows)
     if not rows:
         return Verdict("waiting", "The first evaluation comes after the first step.", reasons, ())
-    outside = [row for row in rows if not row.inside]
     remarks = []
     if config.data.order == "published" and device == "cpu" and config.train.seed == EXERCISE.train.seed:
         remarks.append(_close(rows))
@@ -191,7 +218,7 @@ def _close(rows: Sequence[Row]) -> str:
         return f"In the published order, until step {early[-1].published.step}, it keeps to the CPU trace within {off}."
     return (
         f"In the published order on a CPU each evaluation until step {CLOSE_UNTIL} should keep to the CPU trace within "
-        f"{CLOSE:.0%}; the largest distance is {off}. Other processors and versions of PyTorch round differently."
+        f"{100 * CLOSE:.0f} %; the largest distance is {off}. Other processors and PyTorch versions round differently."
     )
 
 
@@ -236,7 +263,7 @@ def _sample_in_words(sample: Sampled, story: str) -> str:
         return "only spaces"
     marks = sum(not character.isalnum() for character in written) / len(written)
     real = [word for word in words if any(map(str.isalnum, word))]
-    said = [f"{marks:.0%} punctuation marks"]
+    said = [f"{100 * marks:.0f} % punctuation marks"]
     if real:
         said.append(f"{len(real)} word{'s' * (len(real) != 1)}, {len(set(map(str.lower, real)))} different")
     if story:

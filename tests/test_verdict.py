@@ -12,7 +12,7 @@ from gptlab.corpus import THE_VERDICT_SHA256
 from gptlab.events import Evaluated, Sampled, Started, Stepped
 from gptlab.log import RunLog
 from gptlab.published import BEFORE_TRAINING, EVALUATIONS
-from gptlab.verdict import compare, is_exercise, judge, longest_borrowed, read_samples, spikes_in
+from gptlab.verdict import compare, is_comparable, is_exercise, judge, longest_borrowed, read_samples, spikes_in
 
 TRACE = json.loads((Path(__file__).parent / "reference" / "verdict_run_cpu.json").read_text())
 EXERCISE = PRESETS["gpt2-124m"].with_fields(data={"corpus": f"sha256:{THE_VERDICT_SHA256}"})
@@ -147,6 +147,30 @@ def test_the_preset_alone_is_not_the_exercise() -> None:
     assert not is_exercise(RunConfig())
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": {"drop_rate": 0.0}}, "drop_rate 0.0 instead of 0.1"),
+        ({"optim": {"learning_rate": 4e-5}}, "learning_rate 4e-05 instead of 0.0004"),
+        ({"data": {"corpus": "builtin"}}, "another text"),
+    ],
+)
+def test_a_run_that_was_configured_otherwise_differs_even_with_the_published_losses(
+    changes: dict[str, dict[str, object]], told: str
+) -> None:
+    verdict = judge(log_of(PUBLISHED), EXERCISE.with_fields(**changes))
+    assert verdict.outcome == "differs"
+    assert told in verdict.headline
+    assert "0 of 18 evaluations lie outside" in verdict.headline
+
+
+def test_a_change_of_the_exercise_stands_beside_the_log_and_another_text_or_shape_does_not() -> None:
+    assert is_comparable(EXERCISE.with_fields(model={"drop_rate": 0.0}, optim={"learning_rate": 4e-5}))
+    assert not is_comparable(EXERCISE.with_fields(model={"n_layers": 6}))
+    assert not is_comparable(EXERCISE.with_fields(data={"corpus": "builtin"}))
+    assert not is_comparable(EXERCISE.with_fields(train={"eval_freq": 10}))
+
+
 def test_a_spike_is_a_step_whose_loss_shot_up_and_came_back() -> None:
     assert spikes_in([(23, 5.2), (24, 16.0), (25, 5.8), (26, 5.5)]) == [24]
     assert spikes_in([(0, 11.0), (1, 9.0), (2, 8.0)]) == []
@@ -164,7 +188,7 @@ def test_samples_are_read_beside_what_the_published_ones_are_like() -> None:
         story,
     )
     assert [epoch for epoch, _, _ in found] == [1, 2, 10]
-    assert found[0][1:] == ("commas and nothing else", "100% punctuation marks")
+    assert found[0][1:] == ("commas and nothing else", "100 % punctuation marks")
     assert found[1][2] == "only spaces"
     assert found[2][2].endswith("8 in a row as in the story")
 

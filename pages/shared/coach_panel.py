@@ -57,8 +57,9 @@ def coach_line(run: Run, coach: Coach) -> None:
     name = "best" if wanted in ("best", None) else "the newest"
     with st.container(border=True, key="coach"):
         st.html(STAYS_IN_PLACE)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"{ICONS[coach.reading.state]} {escape(coach.reading.headline)}", width="stretch")
+        words, ways = st.columns([5, 4], vertical_alignment="center")
+        words.markdown(f"{ICONS[coach.reading.state]} {escape(coach.reading.headline)}")
+        with ways, st.container(horizontal=True, horizontal_alignment="right"):
             none = None if wanted else "Nothing is saved yet."
             if st.button(
                 f"Open {name} in the Playground", icon=":material/edit_note:", key="open-best", disabled=wanted is None,
@@ -97,4 +98,5 @@ def coach_details(coach: Coach) -> None:
             ],
             key="measures",
             label="Losses in three units",
+            pressable=False,
         )

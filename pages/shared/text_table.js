@@ -1,4 +1,4 @@
-// A table whose long texts wrap and whose rows can be chosen. Text through textContent only.
+// A table whose long texts wrap and whose rows can be chosen, where that is wanted. Text through textContent only.
 
 const kept = new WeakMap();
 

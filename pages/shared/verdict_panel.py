@@ -9,7 +9,7 @@ from gptlab.corpus import THE_VERDICT, CorpusError, open_corpus
 from gptlab.log import RunLog
 from gptlab.published import EVALUATIONS
 from gptlab.runs import Run
-from gptlab.verdict import Row, is_exercise, judge, read_samples
+from gptlab.verdict import Row, is_comparable, judge, read_samples
 from pages.shared.look import escape
 from pages.shared.text_table import text_table
 
@@ -31,7 +31,7 @@ COLUMNS = (
 
 def verdict_panel(run: Run, log: RunLog, config: RunConfig) -> None:
     """The verdict, its reasons, the 18 evaluations and the samples; nothing for a run of something else."""
-    if not is_exercise(config) or run.initial_weights is not None:
+    if not is_comparable(config) or run.initial_weights is not None:
         return
     verdict = judge(log, config)
     st.subheader("Against the published log", anchor=False)
@@ -47,6 +47,7 @@ def verdict_panel(run: Run, log: RunLog, config: RunConfig) -> None:
         ],
         key="verdict",
         label="Each evaluation beside the published one",
+        pressable=False,
     )  # fmt: skip
     told, samples = st.columns([3, 2], gap="medium")
     with told:
