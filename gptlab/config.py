@@ -89,11 +89,13 @@ class ModelConfig(_Part):
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
         if self.emb_dim % self.n_heads:
-            fits = [n for n in range(1, self.emb_dim + 1) if self.emb_dim % n == 0]
-            nearest = min(fits, key=lambda n: abs(n - self.n_heads))
+            width = max(1, round(self.emb_dim / self.n_heads)) * self.n_heads
+            fits = [n for n in range(2, min(self.emb_dim, 2 * self.n_heads) + 1) if self.emb_dim % n == 0]
+            nearest = min(fits, key=lambda n: abs(n - self.n_heads), default=None)
+            heads = f"{nearest} heads, or " if nearest else ""
             raise ValueError(
                 f"emb_dim {self.emb_dim} is not divisible by n_heads {self.n_heads}: "
-                f"choose {nearest} heads, or an emb_dim of {max(1, round(self.emb_dim / self.n_heads)) * self.n_heads}."
+                f"choose {heads}an emb_dim of {width}."
             )
         return self
 

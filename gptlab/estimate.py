@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from gptlab.launcher import worker_environment
 
 FLOAT = 4  # bytes of an fp32 number
 PROCESS_BYTES = 300_000_000  # Python, PyTorch and the tokenizer before there is a model (measured)
+BESIDE_PRODUCTS = 1.6  # a whole run against its matrix products alone, fp32, not compiled (measured: 1.3 to 2)
 PASSES = 3  # a backward pass costs twice a forward pass
 
 
@@ -142,14 +144,10 @@ def predicted_seconds(config: RunConfig, n_train_tokens: int, n_val_tokens: int)
     if timing is None:
         return None
     expected = estimate(config, n_train_tokens, n_val_tokens)
-    train, data = config.train, config.data
-    length, stride = config.model.context_length, config.stride
+    train = config.train
     epochs = math.ceil(expected.total_steps / max(1, expected.steps_per_epoch))
     evaluations = math.ceil(expected.total_steps / train.eval_freq)
-    evaluated = sum(
-        min(train.eval_iter, n_batches(len(window_starts(n, length, stride)), data.batch_size, False))
-        for n in (n_train_tokens, n_val_tokens)
-    )
+    evaluated = _evaluated_batches(config, n_train_tokens, n_val_tokens)
     saved = epochs * (expected.checkpoint_bytes + expected.resume_bytes) + evaluations * expected.checkpoint_bytes / 2
     return (
         timing.start
@@ -158,6 +156,45 @@ def predicted_seconds(config: RunConfig, n_train_tokens: int, n_val_tokens: int)
         + (epochs + 1) * len(train.prompts) * train.sample_tokens * timing.token
         + saved * timing.save_per_byte
     )
+
+
+def _evaluated_batches(config: RunConfig, n_train_tokens: int, n_val_tokens: int) -> int:
+    """Batches that one evaluation reads, of both parts together."""
+    length, stride, data = config.model.context_length, config.stride, config.data
+    return sum(
+        min(config.train.eval_iter, n_batches(len(window_starts(n, length, stride)), data.batch_size, False))
+        for n in (n_train_tokens, n_val_tokens)
+    )
+
+
+def rough_seconds(config: RunConfig, n_train_tokens: int, n_val_tokens: int) -> float | None:
+    """Seconds that the run will take on this CPU by the speed of a matrix product: right within a factor of two or so.
+
+    For models whose steps have not been timed. None where it would train on something else than the CPU.
+    """
+    device = config.train.device
+    if device != "cpu" and (device != "auto" or sys.platform != "linux" or Path("/dev/nvidia0").exists()):
+        return None
+    expected = estimate(config, n_train_tokens, n_val_tokens)
+    evaluations = math.ceil(expected.total_steps / config.train.eval_freq)
+    forward = _flops_per_batch(config) / PASSES
+    training = expected.total_steps * expected.flops_per_step
+    evaluating = evaluations * _evaluated_batches(config, n_train_tokens, n_val_tokens) * forward
+    return BESIDE_PRODUCTS * (training + evaluating) / _products_per_second()
+
+
+@cache
+def _products_per_second() -> float:
+    """fp32 multiplications and additions a second in a product of the size that GPT-2's layers have."""
+    import numpy as np
+
+    a, b = np.ones((512, 768), np.float32), np.ones((768, 3072), np.float32)
+    best = math.inf
+    for _ in range(4):
+        began = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - began)
+    return 2 * 512 * 768 * 3072 / best
 
 
 def _step_seconds(timing: Timing, config: RunConfig) -> float:

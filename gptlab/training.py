@@ -294,7 +294,7 @@ class _Trainer:
         if not state.is_finite():
             yield self.ended(
                 "failed",
-                f"After {state.step:,} steps some weights are no longer finite numbers, so they were not saved: "
+                f"After {_steps(state.step)} some weights are no longer finite numbers, so they were not saved: "
                 f"lower learning_rate (now {self.config.optim.learning_rate:g}) or set grad_clip. {self.kept()}",
             )
             return None
@@ -314,7 +314,7 @@ class _Trainer:
     def _stop(self, epoch: int) -> Iterator[Event]:
         saved = yield from self._save("stopped", epoch)
         if saved is not None:
-            stopped = f"Stopped after {self.state.step:,} steps, in epoch {epoch}."
+            stopped = f"Stopped after {_steps(self.state.step)}, in epoch {epoch}."
             how = (
                 "Resuming goes on from there." if saved and self.folder is not None else "It could not be saved there."
             )
@@ -323,7 +323,7 @@ class _Trainer:
     def _discard(self) -> Iterator[Event]:
         if self.folder is not None:
             checkpoint.remove_all(self.folder)
-        message = f"Stopped after {self.state.step:,} steps; its checkpoints were deleted, its log is kept."
+        message = f"Stopped after {_steps(self.state.step)}; its checkpoints were deleted, its log is kept."
         yield self.ended("discarded", message)
 
     def kept(self) -> str:
@@ -331,7 +331,7 @@ class _Trainer:
         if self.folder is None:
             return "Nothing is saved, because no folder for checkpoints was given."
         if self.saved_step is None:
-            return "No checkpoint has been saved."
+            return "No checkpoint to go on from has been saved."
         earlier = self.state.step - self.saved_step
         when = f", {earlier:,} step{'s' * (earlier > 1)} earlier" if earlier else ""
         return f"The newest checkpoint is {checkpoint.checkpoint_name(self.saved_step)}{when}."
@@ -340,15 +340,15 @@ class _Trainer:
         state = self.state
         if not math.isfinite(state.best_val_loss):
             return ""
-        return f"The lowest validation loss was {state.best_val_loss:.3f}, after {state.best_step:,} steps."
+        return f"The lowest validation loss was {state.best_val_loss:.3f}, after {_steps(state.best_step)}."
 
     def _last_reason(self) -> str:
         """Why training is over, as a sentence; empty while it is not."""
         state, patience = self.state, self.config.train.patience
         if state.step >= state.total_steps:
-            return f"Finished after {state.step:,} steps, in epoch {(state.step - 1) // state.steps_per_epoch + 1}."
+            return f"Finished after {_steps(state.step)}, in epoch {(state.step - 1) // state.steps_per_epoch + 1}."
         if patience is not None and state.evaluations_since_best >= patience:
-            return f"Ended early after {state.step:,} steps: {patience} evaluations without a better validation loss."
+            return f"Ended early after {_steps(state.step)}: {patience} evaluations without a better validation loss."
         return ""
 
     def _time(self, tokens: int, seconds: float) -> None:
@@ -368,6 +368,10 @@ class _Trainer:
 
     def ended(self, reason: str, message: str) -> Ended:
         return Ended(step=self.last_step, reason=reason, message=message)
+
+
+def _steps(n: int) -> str:
+    return f"{n:,} step{'s' * (n != 1)}"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -24,18 +24,33 @@ FEED_HEIGHT = 704
 
 def main() -> None:
     page_header("Training", "How is it going?")
-    run = pick_run(store(), new="New run with the current settings")
-    if run is None:
-        extent, config = new_run()
-        charts, samples = st.columns([5, 3], gap="medium")
-        with charts:
-            loss_panel(None, None, extent, config)
-        with samples:
-            samples_feed(None, None, height=FEED_HEIGHT)
-        return
+    # Two slots that are always there: what the fragment draws has the same place in every run of this script, so that
+    # nothing of an earlier one is left standing beside it.
+    choice, body = st.container(), st.container()
+    with choice:
+        run = pick_run(store(), new="New run with the current settings")
+    with body:
+        if run is None:
+            before_the_start()
+        else:
+            follow(run)
+
+
+def before_the_start() -> None:
+    extent, config = new_run()
+    charts, samples = st.columns([5, 3], gap="medium")
+    with charts:
+        loss_panel(None, None, extent, config)
+    with samples:
+        samples_feed(None, None, height=FEED_HEIGHT)
+
+
+def follow(run: Run) -> None:
+    """A run's controls, and below them how it goes."""
     status = run.status()
-    controls(run, status)
-    parent_line(run)
+    with st.container():
+        controls(run, status)
+        parent_line(run)
     live = status in ("running", "paused")
     st.fragment(watch, run_every=1 if live else None)(run, status)
 

@@ -12,12 +12,14 @@ from gptlab import estimate as module
 from gptlab.checkpoint import save_checkpoint
 from gptlab.config import PRESETS, ModelConfig, RunConfig
 from gptlab.estimate import (
+    BESIDE_PRODUCTS,
     Timing,
     cached_timing,
     estimate,
     measure_step_seconds,
     n_parameters,
     predicted_seconds,
+    rough_seconds,
     settled,
 )
 from gptlab.home import cache_folder
@@ -191,3 +193,17 @@ def test_a_step_that_cannot_be_timed_says_why() -> None:
 def test_a_step_that_takes_too_long_is_given_up() -> None:
     with pytest.raises(ValueError, match=r"more than 0\.01 seconds"):
         measure_step_seconds(run_config(), timeout=0.01)
+
+
+def test_a_model_that_was_not_timed_is_guessed_by_its_arithmetic_and_only_for_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_products_per_second", lambda: 1e11)
+    config = RunConfig().with_fields(train={"device": "cpu"})
+    expected = estimate(config, 4_612, 534)
+    whole = rough_seconds(config, 4_612, 534)
+    assert whole is not None
+    # 90 steps, and 18 evaluations of 5 + 1 batches, each a third of a step
+    assert whole == pytest.approx(BESIDE_PRODUCTS * (90 + 18 * 6 / 3) * expected.flops_per_step / 1e11)
+    assert rough_seconds(config.with_fields(train={"num_epochs": 20}), 4_612, 534) == pytest.approx(2 * whole)
+    assert rough_seconds(config.with_fields(train={"device": "cuda"}), 4_612, 534) is None

@@ -14,7 +14,7 @@ from typing import Literal
 import streamlit as st
 
 from gptlab.config import PRESETS, RunConfig
-from gptlab.estimate import estimate, measure_step_seconds, predicted_seconds, settled
+from gptlab.estimate import estimate, measure_step_seconds, predicted_seconds, rough_seconds, settled
 from pages.shared.draft import REFERENCE_PRESET
 from pages.shared.look import duration, escape
 
@@ -100,6 +100,11 @@ def preset_seconds(name: str, config: RunConfig, n_train: int, n_val: int) -> fl
     return predicted_seconds(_on_its_device(name, config), n_train, n_val)
 
 
+def rough_preset_seconds(name: str, config: RunConfig, n_train: int, n_val: int) -> float | None:
+    """The same by the sizes alone, for a preset that has not been timed; None where that says nothing."""
+    return rough_seconds(_on_its_device(name, config), n_train, n_val)
+
+
 def _on_its_device(name: str, config: RunConfig) -> RunConfig:
     return PRESETS[name].with_fields(train={"device": config.train.device})
 
@@ -121,7 +126,8 @@ def when_known(config: RunConfig, n_train: int, n_val: int, draw: Callable[[Pred
 
 
 def reference_time(config: RunConfig) -> None:
-    """What the reference exercise takes on this machine, or a button that finds out."""
+    """What the reference exercise takes on this machine: roughly, with a button that finds out, or as timed."""
+    exercise = _on_its_device(REFERENCE_PRESET, config)
 
     def draw(now: Prediction) -> bool:
         if now.state == "known":
@@ -131,9 +137,11 @@ def reference_time(config: RunConfig) -> None:
         else:
             if now.reason:
                 st.markdown(f":gray[{escape(now.reason)}]")
-            return st.button(
-                "How long on this machine?", key="time-reference", icon=":material/timer:", type="tertiary", help=WHY
-            )
+            guess = rough_seconds(exercise, *VERDICT_TOKENS)
+            if guess is not None:
+                st.markdown(f":gray[:material/timer: Roughly {duration(guess)} on this machine.]")
+            label = "Time a few steps" if guess else "How long on this machine?"
+            return st.button(label, key="time-reference", icon=":material/timer:", type="tertiary", help=WHY)
         return False
 
-    when_known(_on_its_device(REFERENCE_PRESET, config), *VERDICT_TOKENS, draw, idle=False)
+    when_known(exercise, *VERDICT_TOKENS, draw, idle=False)
