@@ -153,27 +153,20 @@ class Trace:
         return torch.stack(rows)
 
     def lens(self, top: int = 5, positions: Sequence[int] | None = None) -> LogitLens:
-        """The logit lens (nostalgebraist 2020) at ``positions`` (default: all of them)."""
-        T = len(self.ids)
-        places = [range(T)[place] for place in (range(T) if positions is None else positions)]
-        layers = [self._lens_row(layer, places, top) for layer in range(len(self.streams))]
-        ids, chances, actual = (torch.stack(column) for column in zip(*layers, strict=True))
-        return LogitLens(torch.tensor(places), ids, chances, actual)
-
-    def _lens_row(self, layer: int, places: list[int], top: int) -> tuple[Tensor, Tensor, Tensor]:
-        parts = []
+        """The logit lens (nostalgebraist 2020) at ``positions`` (default: all of them, L times the work of reading)."""
+        places = list(range(len(self.ids)))
+        places = places if positions is None else [places[place] for place in positions]
+        layers, parts = len(self.streams), []
         with torch.inference_mode():
-            for begin in range(0, len(places), _ROWS):
-                some = places[begin : begin + _ROWS]
-                logits = self.logits(layer, some)
-                total = logits.logsumexp(-1, keepdim=True)
-                best = logits.topk(min(top, logits.shape[-1]))
-                following = self._following[some].to(logits.device)[:, None]
-                actual = (logits.gather(-1, following.clamp_min(0)) - total).exp()
-                actual = actual.masked_fill(following < 0, math.nan)[:, 0]
-                parts.append((best.indices.cpu(), (best.values - total).exp().cpu(), actual.cpu()))
-        ids, chances, actual = (torch.cat(column) for column in zip(*parts, strict=True))
-        return ids, chances, actual
+            for some in torch.tensor(places).split(max(1, _ROWS // layers)):
+                rows = self.model.final_norm(self.streams[:, some])  # [L + 1, P, C]
+                logs = self.model.out_head(rows).float().log_softmax(-1)
+                best = logs.topk(min(top, logs.shape[-1]))
+                following = self._following[some].to(logs.device)[None, :, None].expand(layers, -1, 1)
+                actual = logs.gather(-1, following.clamp_min(0)).masked_fill(following < 0, math.nan)
+                parts.append((best.indices.cpu(), best.values.exp().cpu(), actual.exp()[..., 0].cpu()))
+        ids, chances, actual = (torch.cat(column, 1) for column in zip(*parts, strict=True))
+        return LogitLens(torch.tensor(places), ids, chances, actual)
 
     @cached_property
     def _following(self) -> Tensor:
@@ -188,8 +181,8 @@ def _read_rows(logits: Tensor, following: Tensor, top: int) -> tuple[Tensor, Ten
     told = logs[: len(following)]
     own = told.gather(-1, following[:, None])
     surprise = F.nll_loss(told, following, reduction="none")
-    rank = (told > own).sum(-1)
-    spread = -torch.special.xlogy(logs.exp(), logs.exp()).sum(-1)
+    rank = (told > own).sum(-1, dtype=torch.int32)
+    spread = -logs.exp().mul_(logs).sum(-1)
     return surprise, rank, best.indices, best.values.exp(), spread
 
 
