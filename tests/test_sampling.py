@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gptlab.config import SamplingConfig
+from gptlab.distribution import filtered_distribution
 from gptlab.model import GPTModel
-from gptlab.sampling import END_OF_TEXT_ID, choose, generate, generate_steps
+from gptlab.sampling import END_OF_TEXT_ID, choose, generate, generate_batch, generate_samples, generate_steps
 from tests.small_models import VOCABULARY, small_model, some_ids
 
 
@@ -226,3 +227,52 @@ def test_a_watcher_is_told_of_each_token_before_it_is_yielded() -> None:
     for token in generate(small_model(), [1], SamplingConfig(max_new_tokens=3), lambda step: seen.append(step.id)):
         assert seen[-1] == token
     assert len(seen) == 3
+
+
+def test_logits_are_kept_on_request_and_tell_what_was_drawn_from() -> None:
+    model, ids = small_model(), some_ids(20)
+    sampling = SamplingConfig(max_new_tokens=4, temperature=0.9, min_p=0.2, repetition_penalty=1.3, seed=4)
+    assert all(token.logits is None for token in generate_steps(model, ids, sampling))
+    text = ids.tolist()
+    for token in generate_steps(model, ids, sampling, keep_logits=True):
+        assert token.logits is not None
+        again = filtered_distribution(token.logits, text, sampling)
+        assert float(again.after[token.id]) == token.chance
+        assert again.n_kept == token.drawn_from
+        torch.testing.assert_close(token.logits, model(torch.tensor([text[-16:]]))[0, -1], rtol=0, atol=1e-5)
+        text.append(token.id)
+
+
+def samples_of(n: int, **settings_: object) -> list[tuple[int, ...]]:
+    sampling = SamplingConfig.model_validate({"max_new_tokens": 12, "temperature": 1.0, **settings_})
+    columns = zip(*generate_samples(small_model(), some_ids(4), n, sampling), strict=True)
+    return [tuple(token.id for token in column if token is not None) for column in columns]
+
+
+def test_samples_of_one_seed_differ_and_each_is_that_of_its_own_seed() -> None:
+    together = samples_of(4, seed=9)
+    assert len(set(together)) == 4
+    for number, sample_ in enumerate(together):
+        alone = generate(small_model(), some_ids(4), SamplingConfig(max_new_tokens=12, temperature=1, seed=9 + number))
+        assert list(sample_) == list(alone)
+    assert samples_of(3, seed=9) == together[:3]
+
+
+def test_samples_without_a_seed_are_new_each_time_and_greedy_ones_all_the_same() -> None:
+    assert len({*samples_of(3), *samples_of(3)}) == 6
+    assert len(set(samples_of(3, temperature=0.0))) == 1
+
+
+def test_the_largest_seed_has_samples_too() -> None:
+    assert len(set(samples_of(2, seed=2**63 - 1))) == 2
+
+
+@pytest.mark.parametrize("n", [0, 65])
+def test_too_many_or_no_samples_are_refused_with_the_bounds(n: int) -> None:
+    with pytest.raises(ValueError, match=f"{n} samples were asked for: ask for 1 to 64"):
+        generate_samples(small_model(), [1], n)
+
+
+def test_each_prompt_needs_a_seed_where_seeds_are_given() -> None:
+    with pytest.raises(ValueError, match="1 seeds for 2 prompts"):
+        generate_batch(small_model(), [[1], [2]], seeds=[3])
