@@ -125,13 +125,10 @@ def _kinds_table(passage: Passage) -> None:
     rows = []
     for row in by_kind(passage):
         half = "not yet" if row.learnt is None else _short(row.learnt)
-        means = (row.means[epochs[0]], row.means[epochs[-1]])
-        rows.append([row.kind, number(len(row.places)), *(number(mean, 2) for mean in means), half])
+        loss = " → ".join(number(row.means[epoch], 2) for epoch in dict.fromkeys((epochs[0], epochs[-1])))
+        rows.append([row.kind, number(len(row.places)), loss, half])
     text_table(
-        [
-            ("Kind", ""), ("Tokens", "number"), (f"Loss {_short(epochs[0])}", "number"),
-            (f"Loss {_short(epochs[-1])}", "number"), ("Half known", "number"),
-        ],
+        [("Kind", ""), ("Tokens", "number"), ("Mean loss", "number"), ("Half known", "number")],
         rows, key="kinds", label="Kinds of token and when they were learnt", pressable=False,
     )  # fmt: skip
 

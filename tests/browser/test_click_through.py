@@ -83,7 +83,7 @@ def test_six_clicks_from_nothing_to_a_model_that_answers(dashboard: Dashboard, p
     assert [row.epoch for row in run.log().samples] == list(range(11))
 
     visit(page, "Samples")  # 4
-    expect(page.get_by_text("After epoch 10", exact=True)).to_be_visible()
+    expect(page.get_by_text("After epoch 10", exact=True).first).to_be_visible()
     expect(page.get_by_text("Before training").first).to_be_visible()
     visit(page, "Playground")  # 5
     page.get_by_role("textbox", name="Prompt").fill("What does the river")
