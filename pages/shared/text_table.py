@@ -18,16 +18,18 @@ def text_table(
     label: str,
     chosen: int | None = None,
     choosable: bool = True,
+    scrolls: bool = False,
     on_choose: Callable[[], None] = lambda: None,
 ) -> int | None:
     """Show the table; returns the row whose first cell was just pressed. ``chosen`` is the row to highlight; rows that
-    are not ``choosable`` are only read.
+    are not ``choosable`` are only read. On a narrow screen a row becomes a small card, unless it ``scrolls``.
     """
     data = {
         "columns": [{"name": name, "kind": kind} for name, kind in columns],
         "rows": [list(row) for row in rows],
         "chosen": chosen,
         "choosable": choosable,
+        "scrolls": scrolls,
         "label": label,
     }
     return component("text_table")(key=key, data=data, on_chosen_change=on_choose).chosen
