@@ -86,7 +86,7 @@ def coach_details(coach: Coach) -> None:
             st.markdown(":gray[The text of this run is not here any more: what needs it is left out.]")
     with figures:
         text_table(
-            [("", ""), ("Nats a token", "number"), ("Perplexity", "number"), ("Bits a character", "number")],
+            [("", ""), ("Nats/token", "number"), ("Perplexity", "number"), ("Bits/char", "number")],
             [
                 [
                     measure.name,

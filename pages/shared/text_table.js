@@ -12,6 +12,8 @@ export default function (component) {
     parentElement.append(host);
     kept.set(parentElement, host);
   }
+  host.className = data.scrolls ? "tt scrolls" : "tt";
+  if (data.scrolls) host.tabIndex = 0; // what scrolls can be reached by the keyboard
   const table = document.createElement("table");
   table.setAttribute("aria-label", data.label);
   const head = table.createTHead().insertRow();

@@ -18,12 +18,13 @@ def text_table(
     label: str,
     chosen: int | None = None,
     pressable: bool = True,
+    scrolls: bool = False,
     on_choose: Callable[[], None] = lambda: None,
     epochs: Sequence[int] | None = None,
     run: str = "",
 ) -> int | None:
     """Show the table; returns the row whose first cell was just pressed, if ``pressable``. ``chosen`` is the row to
-    highlight.
+    highlight. On a narrow screen a row becomes a small card, unless the table ``scrolls``.
 
     With ``epochs``, one for each row, a press tells the other components of that ``run`` on the page instead, and what
     they choose is highlighted here: the server is not asked.
@@ -32,6 +33,7 @@ def text_table(
         "columns": [{"name": name, "kind": kind} for name, kind in columns],
         "rows": [list(row) for row in rows],
         "chosen": chosen,
+        "scrolls": scrolls,
         "label": label,
         "pressable": pressable,
         "epochs": None if epochs is None else list(epochs),

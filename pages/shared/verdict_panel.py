@@ -48,6 +48,7 @@ def verdict_panel(run: Run, log: RunLog, config: RunConfig) -> None:
         key="verdict",
         label="Each evaluation beside the published one",
         pressable=False,
+        scrolls=True,
     )  # fmt: skip
     told, samples = st.columns([3, 2], gap="medium")
     with told:
