@@ -18,6 +18,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from gptlab.launcher import SETTINGS
+from pages.shared.contrast import readable
 from pages.shared.live_status import live_status
 from pages.shared.routes import routes
 from pages.shared.waking import with_the_queue
@@ -52,6 +53,7 @@ def main() -> None:
     with st.sidebar:
         live_status()
     page.run()
+    readable()
     settle()
 
 
