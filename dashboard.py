@@ -18,6 +18,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from gptlab.launcher import SETTINGS
+from pages.shared.contrast import readable
 from pages.shared.lessons_link import lessons_link
 from pages.shared.live_status import live_status
 from pages.shared.routes import routes
@@ -56,6 +57,7 @@ def main() -> None:
         lessons_link()
     page.run()
     token_dialog()
+    readable()
     settle()
 
 

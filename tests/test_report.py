@@ -60,16 +60,13 @@ def test_it_tells_losses_samples_configuration_text_and_environment(home: Path) 
     keep_environment(run.path)
     page, found = read(run)
     words = " ".join(found.words)
-    for told in (
-        f"{run.log().best.val_loss:.4f}",
-        "a note",
-        "sweep",
-        text.sha256,
-        "Learning rate (optim.learning_rate)",
-    ):  # type: ignore[union-attr]
+    best = f"{min(row.val_loss for row in run.log().evaluations):.4f}"
+    for told in (best, "a note", "sweep", text.sha256, "Learning rate (optim.learning_rate)"):
         assert told in words
-    assert json.loads((run.path / "environment.json").read_text())["torch"] in words
-    assert project_commit() in words
+    environment = json.loads((run.path / "environment.json").read_text())
+    for name in ("torch", "python", "machine"):
+        assert environment[name]
+        assert environment[name] in words
     assert words.count("After epoch") == 3
     assert 'class="t p' in page
     figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
@@ -80,7 +77,7 @@ def test_nothing_in_it_comes_from_elsewhere(home: Path) -> None:
     page, found = read(make_run(RunStore(), 2))
     assert "default-src 'none'" in page
     assert not {"link", "img", "iframe", "object", "base"} & set(found.tags)
-    assert "http" not in re.sub(r"http://www\.w3\.org/\S+", "", without_plotly(page))
+    assert "://" not in without_plotly(page)
 
 
 def test_what_others_wrote_is_text(home: Path) -> None:

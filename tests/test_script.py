@@ -68,4 +68,4 @@ def test_no_name_can_become_code(title: str) -> None:
 
 
 def test_a_fork_says_that_it_began_elsewhere() -> None:
-    assert "It began with the weights of mother" in script_of(small(), forked_from="mother")
+    assert "That run began with the weights of mother" in script_of(small(), forked_from="mother")

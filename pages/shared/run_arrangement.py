@@ -40,8 +40,8 @@ def arranged(lines: Sequence[RunSummary]) -> list[RunSummary]:
 
 
 def matches(line: RunSummary, words: str, tags: Sequence[str]) -> bool:
-    """Whether every word stands somewhere in the run's name, notes, tags or id, and it has all of the tags."""
-    told = " ".join((line.name, line.notes, line.id, *line.tags)).casefold()
+    """Whether every word stands somewhere in the run's name, notes or tags, and it has all of ``tags``."""
+    told = " ".join((line.name, line.notes, *line.tags)).casefold()
     return all(word in told for word in words.casefold().split()) and set(tags) <= set(line.tags)
 
 

@@ -55,7 +55,7 @@ export default function (component) {
     let fact = kept.facts.children[place];
     if (!fact) {
       fact = element("div");
-      fact.append(element("dt"), element("dd"), element("small"));
+      fact.append(element("dt"), element("dd"), element("dd", "sc-note"));
       kept.facts.append(fact);
     }
     say(fact.children[0], name);

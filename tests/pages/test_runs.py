@@ -11,9 +11,11 @@ from streamlit.testing.v1 import AppTest
 from gptlab import launcher
 from gptlab.config import PRESETS
 from gptlab.runs import Run, RunStore
-from gptlab.summary import summarise
+from gptlab.summary import RunSummary, summarise
 from pages.shared import run_card, run_table
 from pages.shared.compare import said
+from pages.shared.epoch_samples import counts
+from pages.shared.run_arrangement import ORDERS, matches, sort
 from tests.fake_run import hold, make_run
 from tests.pages.seen import buttons, components, dashboard, primary, words
 
@@ -293,3 +295,87 @@ def test_values_read_as_people_write_them() -> None:
 
 def test_a_picked_run_that_can_be_resumed_is_the_same_everywhere() -> None:
     assert set(run_card.RESUMABLE) < set(ENDED)
+
+
+def test_the_run_that_is_looked_at_is_opaque_and_the_others_are_faint(home: Path) -> None:
+    one, two = (make_run(RunStore(), 2, name=name) for name in ("one", "two"))
+    traces = {t["name"]: t for t in chart(dashboard("runs", run=one.id))["figure"]["data"]}
+    assert traces["one · validation"]["opacity"] == 1
+    assert traces["two · validation"]["opacity"] < 0.5
+    traces = {t["name"]: t for t in chart(dashboard("runs", run=two.id))["figure"]["data"]}
+    assert traces["two · validation"]["opacity"] == 1
+
+
+def test_any_number_of_runs_is_drawn(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_table, "FEWEST_TICKED", 20)
+    for number in range(20):
+        make_run(RunStore(), 1, name=f"run {number}", weights=False)
+    app = dashboard("runs")
+    assert not app.exception
+    drawn = {trace["name"] for trace in chart(app)["figure"]["data"]}
+    assert {f"run {number} · validation" for number in range(20)} <= drawn
+
+
+def test_operations_are_an_axis_that_follows_the_size_of_the_model(home: Path) -> None:
+    for name, preset in (("small model", "tiny"), ("large model", "gpt2-124m")):
+        make_run(RunStore(), 2, name=name, config=PRESETS[preset])
+    app = dashboard("runs")
+    app.segmented_control(key="runs.axis").set_value("flops").run()
+    last = {t["name"]: t["x"][-1] for t in chart(app)["figure"]["data"]}
+    tokens = 16 * 512
+    weights = 12 * 12 * 768**2 + 50_257 * 768
+    assert last["large model · validation"] == pytest.approx(6 * weights * tokens, rel=0.05)
+    assert last["small model · validation"] < last["large model · validation"] / 10
+
+
+def test_samples_stand_side_by_side_at_equal_epoch_and_at_equal_tokens(home: Path) -> None:
+    short, long = make_run(RunStore(), 2, name="short"), make_run(RunStore(), 4, name="long")
+    app = dashboard("runs")
+    app.segmented_control(key="runs.equal").set_value("tokens").run()
+    slider = next(item for item in app.select_slider if item.label == "Tokens seen")
+    slider.set_value(9 * 512).run()
+    assert not app.exception
+    told = [item.value for item in app.caption if "tokens seen" in item.value]
+    assert told == [
+        f"After epoch 1 · {9 * 512:,} tokens seen · {counts(run.log().samples[1])}" for run in (long, short)
+    ]
+    app.segmented_control(key="runs.equal").set_value("epoch").run()
+    assert "Nothing of this prompt at that point." in words(app)  # the short one has no fourth epoch
+
+
+def test_the_table_is_arranged_by_words_tags_and_figures(home: Path) -> None:
+    lines = [
+        RunSummary("a", "first", "finished", 1.0, ("lr",), "too high", best_val_loss=6.0, n_parameters=5, seconds=9),
+        RunSummary("b", "second", "finished", 2.0, ("lr", "wd"), "", best_val_loss=5.0, n_parameters=9, seconds=3),
+        RunSummary("c", "third", "failed", 3.0),
+    ]
+    assert [line.id for line in lines if matches(line, "HIGH first", [])] == ["a"]
+    assert [line.id for line in lines if matches(line, "", ["lr", "wd"])] == ["b"]
+    orders = {order: "".join(line.id for line in sort(lines, order)) for order in ORDERS}
+    assert orders["Best validation loss"] == "bac"
+    assert orders["Training time"] == "bac"
+    assert orders["Parameters"] == "abc"
+    assert orders["Newest first"] == "cba"
+
+
+def test_a_run_that_the_filter_hides_stays_ticked(home: Path) -> None:
+    runs = [make_run(RunStore(), 1, name=f"run {number}") for number in range(4)]
+    app = dashboard("runs")
+    app.text_input(key="runs.find").set_value("run 3").run()
+    assert list(table(app)["name"]) == ["run 3"]
+    assert "1 of 4 runs" in words(app)
+    assert set(app.session_state[run_table.COMPARED]) == {run.id for run in runs[1:]}
+
+
+def test_the_script_and_the_report_of_a_run_are_offered(home: Path) -> None:
+    run = make_run(RunStore(), 2)
+    app = dashboard("runs", run=run.id)
+    assert "from gptlab import RunConfig, open_corpus, train" in app.code[0].value
+    assert links(app)["Report"].url == f"/gptlab/runs/{run.id}/report.html"
+
+
+@pytest.mark.parametrize("until", [0, 1])
+def test_a_run_that_failed_at_its_first_step_is_compared_like_any_other(home: Path, until: int) -> None:
+    make_run(RunStore(), 1, "failed", name="failed", until=until, weights=False)
+    make_run(RunStore(), 1, name="one epoch", weights=False)
+    assert not dashboard("runs").exception
