@@ -31,7 +31,7 @@ FLOORS = (
     {"state"},
     {"training", "estimate", "explain", "report"},
     {"preflight", "worker"},
-    {"fork", "lesson_run", "runner"},
+    {"fork", "lesson_run", "runner", "asking"},
     {"queue_commands"},
     {"__main__"},
 )

@@ -14,7 +14,7 @@ from gptlab.runs import Run, RunStore
 from gptlab.summary import RunSummary, summarise
 from pages.shared import run_card, run_table
 from pages.shared.compare import said
-from pages.shared.epoch_samples import counts
+from pages.shared.compare_samples import counts
 from pages.shared.run_arrangement import ORDERS, matches, sort
 from tests.fake_run import hold, make_run
 from tests.pages.seen import buttons, components, dashboard, primary, words
