@@ -123,7 +123,7 @@ def _file(weights: Path) -> tuple[str, int, int]:
     return str(weights), stat.st_mtime_ns, stat.st_size
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner="Asking the model …")
 def _next_logits(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], device: str) -> Floats:
     from gptlab.inspection import next_token_distribution
 
@@ -131,7 +131,7 @@ def _next_logits(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], d
     return next_token_distribution(model, ids[-model.config.context_length :]).logits.numpy()
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner="Asking the model …")
 def _token_surprise(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], device: str) -> Floats:
     from gptlab.inspection import read_passage
 

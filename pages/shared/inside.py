@@ -50,7 +50,7 @@ def inside_section(run: Run, wanted: str | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.segmented_control(
             "Show", NAMES, selection_mode="multi", format_func=TITLES.__getitem__, key=PANELS,
-            persist_state="session", label_visibility="collapsed",
+            persist_state="session", label_visibility="collapsed", wrap=True,
         )  # fmt: skip
         answer: Generation | None = st.session_state.get(ANSWER)
         written = answer is not None and not answer.active and bool(answer.tokens)

@@ -87,14 +87,18 @@ def loss(run: Run) -> Question:
         chosen = st.select_slider("Weights", names, format_func=lambda name: labels[name], key="lesson.epoch")
     else:
         chosen = names[0]
-    ids = read_prompt(SENTENCE).ids
+    config = run.config
+    train, _ = open_corpus(config.data.corpus, download=False).split_ids(config.data.train_ratio)
+    ids = tuple(
+        train[6 : 6 + min(24, config.model.context_length)].tolist()
+    )  # behind the title, as every epoch read it
     surprise_strip(ids, token_surprise(weights_of(run, chosen), ids), key="lesson-surprise")
     options = list(dict.fromkeys([names[0], names[len(names) // 2], names[-1]]))
     means = {name: float(token_surprise(weights_of(run, name), ids).mean()) for name in options}
     right = min(means, key=lambda name: means[name])
     told = ", ".join(f"{number(means[name], 2)} {labels[name]}" for name in options)
     return Question(
-        "Which of these weights is least surprised by the sentence?",
+        "Which of these weights is least surprised by these words?",
         tuple(labels[name] for name in options),
         labels[right],
         f"Right: {told}. Guessing blindly among all 50,257 tokens would cost 10.82.",

@@ -50,7 +50,7 @@ LESSONS = (
         "The loss",
         "The loss is the mean surprise: minus the logarithm of the probability that the model gave to the token that "
         "really came. Less ink below means less surprise.",
-        "Move through the epochs and watch the surprise of this sentence, token by token.",
+        "Move through the epochs and watch the surprise of these words of the story, token by token.",
         scenes.loss,
     ),
     Lesson(
@@ -101,7 +101,8 @@ def lesson_page(lesson: Lesson) -> None:
         return
     st.markdown(f":material/touch_app: **Do this.** {lesson.task}")
     try:
-        question = lesson.scene(run)
+        with st.spinner("Opening the small model …"):
+            question = lesson.scene(run)
     except (ValueError, OSError) as error:
         st.error(escape(str(error)), icon=":material/error:")
         return
