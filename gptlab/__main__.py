@@ -1,4 +1,4 @@
-"""The command line, ``python -m gptlab COMMAND``: train, resume, sample, explain, runs, queue ... No logic of its own."""
+"""The command line, ``python -m gptlab COMMAND``: train, resume, sample, explain, runs, queue. No logic of its own."""
 
 from __future__ import annotations
 

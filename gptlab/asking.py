@@ -99,10 +99,10 @@ def sample(arguments: argparse.Namespace) -> int:
         for answer, token in zip(answers, tokens, strict=True):
             answer += [token.id] if token else []
         if tokens[0]:
-            print(decoder.feed(tokens[0].id), end="", flush=True)
-    print(decoder.flush())
+            print(_harmless(decoder.feed(tokens[0].id)), end="", flush=True)
+    print(_harmless(decoder.flush()))
     for number, answer in enumerate(answers[1:], start=2):
-        print(_heading(number, len(answers)) + arguments.prompt + token_ids_to_text(answer))
+        print(_heading(number, len(answers)) + arguments.prompt + _harmless(token_ids_to_text(answer)))
     return 0
 
 
@@ -125,7 +125,7 @@ def _show_beams(model: GPTModel, prompt: FittedPrompt, arguments: argparse.Names
     found = beam_search(model, prompt.text_ids, arguments.beams, arguments.max_new_tokens, arguments.length_penalty)
     for number, beam in enumerate(found[: arguments.samples], start=1):
         heading = f"--- {number}, log probability {beam.logprob:.2f}\n" if arguments.samples > 1 else ""
-        print(heading + arguments.prompt + token_ids_to_text(beam.ids))
+        print(heading + arguments.prompt + _harmless(token_ids_to_text(beam.ids)))
     return 0
 
 
@@ -193,5 +193,10 @@ def _quoted(piece: str) -> str:
     """A token between quotes, with nothing that a terminal would obey; combining marks get something to stand on."""
     import unicodedata
 
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in piece)
+    shown = _harmless(piece, keep="")
     return f"'{'◌' * bool(shown and unicodedata.combining(shown[0]))}{shown}'"
+
+
+def _harmless(text: str, keep: str = "\n\t") -> str:
+    """What a model wrote, with nothing that a terminal would obey: other control characters spelt out."""
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
