@@ -75,6 +75,8 @@ def save_draft(
     Where the disk refuses, the draft stays as it was, and pages say so until a change can be saved again.
     """
     now = read_draft()
+    if now.fork is not None and preset is not None and fork is None:
+        name = name or ""  # it was the fork's
     draft = Draft(
         config=now.config if config is None else config,
         preset=now.preset if preset is None else preset,
@@ -134,7 +136,7 @@ def choose_fork(run: Run, checkpoint: str) -> None:
 
 def drop_fork() -> None:
     """Begin with random weights after all; every setting stays."""
-    save_draft(preset=read_draft().preset, name="")
+    save_draft(preset=read_draft().preset)
 
 
 def choose_preset(name: str) -> None:

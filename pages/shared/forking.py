@@ -8,6 +8,7 @@ from gptlab.fork import parent_of, shape_faults
 from gptlab.runs import Run
 from pages.shared.draft import Draft, choose_fork, drop_fork
 from pages.shared.look import escape
+from pages.shared.run_picker import show_in_url
 from pages.shared.store import store
 
 
@@ -22,7 +23,8 @@ def fork_banner(draft: Draft) -> None:
     if draft.fork is None:
         return
     run_id, checkpoint = draft.fork
-    with st.container(border=True, key="fork"), st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(border=True, key="fork"):
+        words, out = st.columns([5, 1], vertical_alignment="center")
         try:
             run = store().get(run_id)
             step = run.checkpoint(checkpoint).step
@@ -34,8 +36,8 @@ def fork_banner(draft: Draft) -> None:
                 ":red[**The run or the checkpoint that was to be forked is not there any more.**] Choose another, or "
                 "begin with random weights."
             )
-        st.markdown(f":material/call_split: {told}", width="stretch")
-        st.button("Not a fork", icon=":material/close:", type="tertiary", on_click=drop_fork, key="drop-fork",
+        words.markdown(f":material/call_split: {told}")
+        out.button("Not a fork", icon=":material/close:", type="tertiary", on_click=drop_fork, key="drop-fork",
                   help="Begin with random weights instead. Every setting stays.")  # fmt: skip
 
 
@@ -63,9 +65,6 @@ def parent_line(run: Run) -> None:
             f"{escape(parent.told())}, and a fresh optimiser.{'' if here else ' That run was deleted since.'}]"
         )
         if here:
-            st.page_link(
-                "pages/training.py",
-                label="To its parent",
-                icon=":material/north_west:",
-                query_params={"run": parent.run},
+            st.button(
+                "To its parent", icon=":material/north_west:", type="tertiary", on_click=show_in_url, args=(parent.run,)
             )

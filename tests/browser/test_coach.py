@@ -22,12 +22,12 @@ def test_a_fork_is_three_clicks_from_the_coach_and_says_where_it_comes_from(dash
     expect(page.get_by_text(re.compile("(finished learning|levelled off|memorising)\\.$"))).to_be_visible(
         timeout=PATIENCE
     )
-    expect(page.get_by_role("cell", name="Token frequencies alone")).to_be_visible()
+    expect(page.get_by_role("cell", name="Token frequencies alone")).to_be_visible(timeout=PATIENCE)
 
     page.get_by_role("button", name="Continue from best").click()  # 1
     expect(page.get_by_role("heading", name="Hyperparameters", exact=True)).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("A fork of the parent")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_label("Layers", exact=True)).to_be_disabled()
+    expect(page.get_by_label("Layers", exact=True)).to_be_disabled(timeout=PATIENCE)
     page.get_by_role("button", name="Go to training").click()  # 2
     expect(page.get_by_text("and a fresh optimiser")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Start", exact=True).click()  # 3
@@ -40,7 +40,7 @@ def test_a_fork_is_three_clicks_from_the_coach_and_says_where_it_comes_from(dash
     learnt = [run.log().evaluations for run in (parent, child)]
     assert abs(learnt[1][0].val_loss - learnt[0][-1].val_loss) < 0.05  # one step on from there
 
-    page.get_by_role("link", name="To its parent").click()
+    page.get_by_role("button", name="To its parent").click()
     expect(page).to_have_url(re.compile(parent.id), timeout=PATIENCE)
 
 
@@ -56,7 +56,7 @@ def test_the_verdict_follows_a_run_of_the_exercise_evaluation_by_evaluation(dash
             if event.step > last:
                 run.append(event)
         expect(table.get_by_text("✓ inside")).to_have_count(8, timeout=PATIENCE)
-        expect(page.get_by_text("Matches so far: the first 8")).to_be_visible()
+        expect(page.get_by_text("Matches so far: the first 8")).to_be_visible(timeout=PATIENCE)
     wrong = make_exercise_run(dashboard.store, [(train, 1.1 * val) for train, val in PUBLISHED])
     page.goto(f"{dashboard.url}/training?run={wrong.id}")
     expect(page.get_by_text(re.compile("Differs: 18 of 18 evaluations"))).to_be_visible(timeout=PATIENCE)

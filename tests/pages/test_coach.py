@@ -100,6 +100,7 @@ def test_a_preset_or_a_press_on_not_a_fork_ends_the_fork() -> None:
     app.button(key="choose-small").click().run()
     assert draft.read_draft().fork is None
     assert draft.load_draft() == PRESETS["small"].with_fields(data={"corpus": TINY.data.corpus})
+    assert draft.draft_name() == ""
 
 
 @pytest.fixture
