@@ -135,6 +135,10 @@ KINDS: dict[str, type[Event]] = {
 }
 
 
+#: The fields of each kind and their types: logs hold a hundred thousand lines.
+_FIELDS = {kind: tuple((item.name, str(item.type)) for item in dataclasses.fields(kind)) for kind in KINDS.values()}
+
+
 def _plain(value: Any) -> Any:
     """``value`` with every number that is not finite replaced by None."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -158,6 +162,8 @@ def encode(event: Event) -> str:
 def _restored(name: str, annotation: str, value: Any) -> Any:
     """``value`` from JSON as the field's type, or ValueError."""
     if annotation == "float":
+        if type(value) is float:
+            return value
         if value is None:
             return NAN
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -174,20 +180,16 @@ def _restored(name: str, annotation: str, value: Any) -> Any:
     if not isinstance(value, list):
         raise ValueError(f"{name} is no list")
     if annotation == "tuple[int, ...]":
-        return tuple(_restored(name, "int", item) for item in value)
-    return tuple(None if item is None else _restored(name, "float", item) for item in value)
+        return tuple(item if type(item) is int else _restored(name, "int", item) for item in value)
+    return tuple(item if item is None or type(item) is float else _restored(name, "float", item) for item in value)
 
 
 def decode(line: str | bytes) -> Event | None:
     """The event on a line, or None where the line is torn, garbage, or of a kind that is not known here."""
     try:
-        row = json.loads(line)
+        row = json.loads(line if isinstance(line, str) else line.decode("utf-8", "surrogatepass"))
         kind = KINDS[row["event"]]
-        values = {
-            item.name: _restored(item.name, str(item.type), row[item.name])
-            for item in dataclasses.fields(kind)
-            if item.name in row
-        }
+        values = {name: _restored(name, annotation, row[name]) for name, annotation in _FIELDS[kind] if name in row}
         return kind(**values)
     except (ValueError, KeyError, TypeError, RecursionError, AttributeError, OverflowError):
         return None

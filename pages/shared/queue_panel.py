@@ -27,6 +27,8 @@ def queue_panel() -> None:
     """The queue as a section of a page. It refreshes by itself while something is to be done."""
     state, fault = read_queue()
     busy = any(not entry.is_over for entry in state.entries)
+    if busy:
+        fault = wake_queue()  # a runner may have been killed since the dashboard started
     with st.expander(_title(state), expanded=busy or bool(fault), icon=":material/low_priority:", key="queue"):
         if fault:
             st.error(escape(fault), icon=":material/error:")
