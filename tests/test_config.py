@@ -13,7 +13,7 @@ from gptlab.parsing import explain_validation_error, parse_config, set_fields
 
 NAMES = {
     "model": "vocab_size context_length emb_dim n_heads n_layers drop_rate qkv_bias tie_weights init",
-    "data": "corpus train_ratio batch_size stride shuffle drop_last num_workers",
+    "data": "corpus train_ratio batch_size stride shuffle drop_last order num_workers",
     "optim": "learning_rate weight_decay betas schedule warmup_steps min_learning_rate grad_clip grad_accumulation",
     "train": "num_epochs max_steps eval_freq eval_iter prompts sample_tokens seed device precision compile "
     "keep_checkpoints patience",
