@@ -39,6 +39,15 @@ BF16: Trace = list(
         strict=True,
     )
 )  # fmt: skip
+# Runs that were wrong: no dropout at all, measured until step 60, and a tenth of the learning rate, at step 0.
+NO_DROPOUT: Trace = list(
+    zip(
+        [9.833, 8.297, 6.875, 6.161, 5.906, 5.808, 5.476, 5.061, 4.488, 4.095, 3.564, 3.101, 2.607],
+        [9.940, 8.262, 7.035, 6.574, 6.430, 6.472, 6.399, 6.418, 6.309, 6.289, 6.255, 6.177, 6.183],
+        strict=True,
+    )
+)
+SLOW: Trace = [(10.813, 10.817)]
 PUBLISHED: Trace = [(row.train, row.val) for row in EVALUATIONS]
 CPU: Trace = [(row["train_loss"], row["val_loss"]) for row in TRACE["evaluations"]]
 
@@ -78,6 +87,30 @@ def test_a_right_run_matches_at_every_moment_while_it_trains(count: int) -> None
     verdict = judge(log_of(OWN_ORDER[:count], 24), EXERCISE)
     assert verdict.outcome == "matches"
     assert verdict.headline.startswith("Matches so far")
+
+
+def test_a_tenth_of_the_learning_rate_differs_by_its_losses_alone_from_the_first_evaluation_on() -> None:
+    verdict = judge(log_of(SLOW), EXERCISE)
+    assert verdict.outcome == "differs"
+    assert "validation loss 10.817 instead of 9.924 (+9.0 %)" in verdict.headline
+
+
+def test_a_run_without_dropout_differs_by_its_configuration_where_its_losses_cannot_tell() -> None:
+    verdict = judge(log_of(NO_DROPOUT), EXERCISE.with_fields(model={"drop_rate": 0.0}))
+    assert all(row.inside for row in verdict.rows)
+    assert verdict.outcome == "differs"
+
+
+@pytest.mark.parametrize(
+    ("step", "train", "val"), [(20, 1.25, 1.0), (45, 1.9, 1.0), (45, 0.5, 1.0), (85, 1.9, 1.0), (85, 1.0, 0.9)]
+)
+def test_one_evaluation_outside_the_spread_is_enough(step: int, train: float, val: float) -> None:
+    place = STEPS.index(step)
+    trace = [*PUBLISHED]
+    trace[place] = (PUBLISHED[place][0] * train, PUBLISHED[place][1] * val)
+    verdict = judge(log_of(trace), EXERCISE)
+    assert verdict.outcome == "differs"
+    assert f"1 of 18 evaluations lie outside the spread of right runs, the first at step {step}" in verdict.headline
 
 
 def test_a_loss_that_is_no_number_differs() -> None:
