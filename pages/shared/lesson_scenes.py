@@ -89,9 +89,8 @@ def loss(run: Run) -> Question:
         chosen = names[0]
     config = run.config
     train, _ = open_corpus(config.data.corpus, download=False).split_ids(config.data.train_ratio)
-    ids = tuple(
-        train[6 : 6 + min(24, config.model.context_length)].tolist()
-    )  # behind the title, as every epoch read it
+    # The beginning of the first window: at these very places every epoch read these words.
+    ids = tuple(train[: min(24, config.model.context_length)].tolist())
     surprise_strip(ids, token_surprise(weights_of(run, chosen), ids), key="lesson-surprise")
     options = list(dict.fromkeys([names[0], names[len(names) // 2], names[-1]]))
     means = {name: float(token_surprise(weights_of(run, name), ids).mean()) for name in options}
