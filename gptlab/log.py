@@ -11,7 +11,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Lock
 
-from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, Warned, decode
+from gptlab.events import (
+    Ended,
+    Evaluated,
+    Event,
+    Phase,
+    Resumed,
+    Sampled,
+    Saved,
+    Started,
+    Stepped,
+    Warned,
+    decode_lines,
+)
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
@@ -23,8 +35,7 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     except FileNotFoundError:
         return [], 0
     whole = raw[: raw.rfind(b"\n") + 1]
-    decoded = (decode(line) for line in whole.split(b"\n") if line.strip())
-    return [event for event in decoded if event is not None], offset + len(whole)
+    return decode_lines([line for line in whole.split(b"\n") if line.strip()]), offset + len(whole)
 
 
 class RunLog:
