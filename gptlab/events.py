@@ -187,9 +187,26 @@ def _restored(name: str, annotation: str, value: Any) -> Any:
 def decode(line: str | bytes) -> Event | None:
     """The event on a line, or None where the line is torn, garbage, or of a kind that is not known here."""
     try:
-        row = json.loads(line if isinstance(line, str) else line.decode("utf-8", "surrogatepass"))
+        return _event(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+def decode_lines(lines: list[bytes]) -> list[Event]:
+    """The events on those lines that hold one. Parsed at one go where all lines are whole, which is the rule."""
+    try:
+        rows = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(rows) == len(lines):
+            return [event for event in map(_event, rows) if event is not None]
+    except (ValueError, RecursionError):
+        pass
+    return [event for event in map(decode, lines) if event is not None]
+
+
+def _event(row: Any) -> Event | None:
+    try:
         kind = KINDS[row["event"]]
         values = {name: _restored(name, annotation, row[name]) for name, annotation in _FIELDS[kind] if name in row}
         return kind(**values)
-    except (ValueError, KeyError, TypeError, RecursionError, AttributeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

@@ -23,7 +23,7 @@ from gptlab.events import (
     Started,
     Stepped,
     Warned,
-    decode,
+    decode_lines,
 )
 
 
@@ -36,8 +36,7 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     except FileNotFoundError:
         return [], 0
     whole = raw[: raw.rfind(b"\n") + 1]
-    decoded = (decode(line) for line in whole.split(b"\n") if line.strip())
-    return [event for event in decoded if event is not None], offset + len(whole)
+    return decode_lines([line for line in whole.split(b"\n") if line.strip()]), offset + len(whole)
 
 
 class RunLog:

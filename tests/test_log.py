@@ -22,6 +22,14 @@ def write(path: Path, *events: Event) -> None:
             file.write(encode(event).encode() + b"\n")
 
 
+def test_a_line_that_holds_two_facts_or_half_a_one_spoils_no_other(tmp_path: Path) -> None:
+    good = [encode(Phase(phase="training", step=step)) for step in range(3)]
+    for bad in (f"{good[0]},{good[1]}", good[0][:-4], "nonsense", "[]"):
+        path = tmp_path / "events.jsonl"
+        path.write_text("\n".join([good[0], bad, good[2]]) + "\n")
+        assert [event.step for event in read_events(path)[0]] == [0, 2]
+
+
 def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert read_events(tmp_path / "none") == ([], 0)
 

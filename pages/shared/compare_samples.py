@@ -63,12 +63,11 @@ def compare_samples(names: Sequence[str], runs: Sequence[Run]) -> None:
         equal = st.segmented_control(
             "At the same", list(EQUAL), default="epoch", format_func=EQUAL.__getitem__, required=True, key="runs.equal"
         )
-        points = _points([found for _, found in rows], equal or "epoch")
-        chosen = points[-1]
+        points, chosen = _points([found for _, found in rows], equal or "epoch")
         if len(points) > 1:
             with st.container(width="stretch"):
                 chosen = st.select_slider(
-                    EQUAL[equal or "epoch"], points, value=points[-1], format_func=lambda n: f"{n:,}",
+                    EQUAL[equal or "epoch"], points, value=chosen, format_func=lambda n: f"{n:,}",
                     key=f"runs.at.{equal}.{points[-1]}.{len(points)}",
                 )  # fmt: skip
     pick = at_epoch if equal == "epoch" else at_tokens
@@ -81,10 +80,14 @@ def compare_samples(names: Sequence[str], runs: Sequence[Run]) -> None:
         st.caption(f"The first {MOST} of {len(rows)} ticked runs.")
 
 
-def _points(rows: Sequence[Sequence[Placed]], equal: str) -> list[int]:
-    """Where the slider can stand: every epoch, or every number of tokens, at which one of the runs wrote."""
-    found = {item.sample.epoch if equal == "epoch" else item.tokens for row in rows for item in row}
-    return sorted(found) or [0]
+def _points(rows: Sequence[Sequence[Placed]], equal: str) -> tuple[list[int], int]:
+    """Where the slider can stand, every epoch or number of tokens at which one of the runs wrote, and where it begins:
+    as far as all of them came.
+    """
+    found = [[item.sample.epoch if equal == "epoch" else item.tokens for item in row] for row in rows]
+    points = sorted({point for row in found for point in row})
+    common = min(max(row) for row in found if row)
+    return points, max(point for point in points if point <= common)
 
 
 def _one(item: Placed | None, place: int) -> None:

@@ -340,6 +340,9 @@ def test_samples_stand_side_by_side_at_equal_epoch_and_at_equal_tokens(home: Pat
         f"After epoch 1 · {9 * 512:,} tokens seen · {counts(run.log().samples[1])}" for run in (long, short)
     ]
     app.segmented_control(key="runs.equal").set_value("epoch").run()
+    slider = next(item for item in app.select_slider if item.label == "Epoch")
+    assert slider.value == 2  # as far as both came
+    slider.set_value(4).run()
     assert "Nothing of this prompt at that point." in words(app)  # the short one has no fourth epoch
 
 
