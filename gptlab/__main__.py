@@ -1,4 +1,4 @@
-"""The command line: ``python -m gptlab train | resume | sample | runs | corpus | presets``. No logic of its own."""
+"""The command line, ``python -m gptlab COMMAND``: train, resume, sample, explain, runs, corpus, presets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gptlab.config import PRESET_NOTES, PRESETS, RunConfig, SamplingConfig, preset
+from gptlab.asking import add_explain_arguments, add_sample_arguments, explain, sample
+from gptlab.config import PRESET_NOTES, PRESETS, RunConfig, preset
 from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, Warned, encode
 from gptlab.launcher import check_resumable, needs_settings, take_lock, worker_environment
 from gptlab.parsing import explain_validation_error, set_fields
@@ -52,17 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("run", metavar="RUN", help="a run's id, its beginning, its name, or last")
     resume.add_argument("--json", action="store_true", help="print one event a line as JSON")
 
-    sample = command("sample", "Let a trained model continue a prompt.", runs=True)
-    sample.add_argument("run", metavar="RUN", help="a run's id, its beginning, its name, or last")
-    sample.add_argument("--prompt", required=True)
-    sample.add_argument("--max-new-tokens", type=int, default=50)
-    sample.add_argument("--checkpoint", default="last", help="best, last or step-N (default: last)")
-    sample.add_argument("--temperature", type=float, default=0.0)
-    sample.add_argument("--top-k", type=int)
-    sample.add_argument("--top-p", type=float)
-    sample.add_argument("--repetition-penalty", type=float, default=1.0)
-    sample.add_argument("--seed", type=int)
-    sample.add_argument("--device", default="auto")
+    add_sample_arguments(command("sample", "Let a trained model continue a prompt.", runs=True))
+    add_explain_arguments(command("explain", "Show what a trained model expects at each token of a text.", runs=True))
 
     runs = command("runs", "List the runs, newest first.", runs=True)
     runs.add_argument("--json", action="store_true")
@@ -194,28 +186,6 @@ def _total_steps(run: Run) -> int | None:
     return started.total_steps if started else None
 
 
-def _sample(arguments: argparse.Namespace) -> int:
-    sampling = SamplingConfig(
-        max_new_tokens=arguments.max_new_tokens,
-        temperature=arguments.temperature,
-        top_k=arguments.top_k,
-        top_p=arguments.top_p,
-        repetition_penalty=arguments.repetition_penalty,
-        seed=arguments.seed,
-    )
-    checkpoint = RunStore(arguments.runs).get(arguments.run).checkpoint(arguments.checkpoint)
-    from gptlab import generate, load_model, pick_device
-    from gptlab.tokenizer import StreamDecoder, text_to_token_ids
-
-    model = load_model(checkpoint.path, pick_device(arguments.device))
-    decoder = StreamDecoder()
-    print(arguments.prompt, end="", flush=True)
-    for token_id in generate(model, text_to_token_ids(arguments.prompt), sampling):
-        print(decoder.feed(token_id), end="", flush=True)
-    print(decoder.flush())
-    return 0
-
-
 def _runs(arguments: argparse.Namespace) -> int:
     rows = [_run_row(run) for run in RunStore(arguments.runs).list()]
     if arguments.json:
@@ -271,7 +241,8 @@ def _presets(arguments: argparse.Namespace) -> int:
 COMMANDS = {
     "train": _train,
     "resume": _resume,
-    "sample": _sample,
+    "sample": sample,
+    "explain": explain,
     "runs": _runs,
     "corpus": _corpus,
     "presets": _presets,

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from gptlab.tokenizer import END_OF_TEXT, END_OF_TEXT_ID, get_tokenizer
+from gptlab.tokenizer import END_OF_TEXT, get_tokenizer
 
 LONGEST_PROMPT = 100_000  # characters that are tokenised, from the end: far more than any context here
 
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """``ids`` are the tokens that the model reads; ``notes`` say in sentences what was added or left out."""
+    """``text_ids`` are the tokens of the text; ``ids``, the last of them, are what the model reads at once.
 
-    ids: tuple[int, ...]
-    dropped_tokens: int = 0
+    ``notes`` say in sentences what was added or left out.
+    """
+
+    text_ids: tuple[int, ...] = field(repr=False)
+    context_length: int
     dropped_characters: int = 0
     from_end_of_text: bool = False
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.text_ids[-self.context_length :]
+
+    @property
+    def dropped_tokens(self) -> int:
+        """How many of the first tokens the model does not see."""
+        return max(0, len(self.text_ids) - self.context_length)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -25,23 +37,19 @@ class FittedPrompt:
             notes.append(f"The text is empty: the model starts from {END_OF_TEXT}.")
         if self.dropped_characters:
             notes.append(
-                f"Only the last {LONGEST_PROMPT:,} characters were tokenised: {self.dropped_characters:,} before them "
+                f"Only the last {LONGEST_PROMPT:,} characters were tokenised; {self.dropped_characters:,} before them "
                 "were left out."
             )
         if self.dropped_tokens:
-            total = len(self.ids) + self.dropped_tokens
             notes.append(
-                f"The text has {total:,} tokens and the model reads {len(self.ids):,}: the first "
-                f"{self.dropped_tokens:,} were left out."
+                f"There are {len(self.text_ids):,} tokens and the model reads {self.context_length:,} at once: "
+                f"the first {self.dropped_tokens:,} were left out."
             )
         return tuple(notes)
 
 
 def fit_prompt(text: str, context_length: int) -> FittedPrompt:
-    """The last ``context_length`` tokens of ``text``; <|endoftext|>, where every text begins, if it is empty."""
-    if not text:
-        return FittedPrompt((END_OF_TEXT_ID,), from_end_of_text=True)
+    """``text`` for a model that reads ``context_length`` tokens; <|endoftext|>, where every text begins, if empty."""
     read = text[-LONGEST_PROMPT:]
-    ids = get_tokenizer().encode(read, allowed_special={END_OF_TEXT}, disallowed_special=())
-    kept = tuple(ids[-context_length:])
-    return FittedPrompt(kept, len(ids) - len(kept), len(text) - len(read))
+    ids = get_tokenizer().encode(read or END_OF_TEXT, allowed_special={END_OF_TEXT}, disallowed_special=())
+    return FittedPrompt(tuple(ids), context_length, len(text) - len(read), from_end_of_text=not text)

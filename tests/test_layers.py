@@ -18,7 +18,7 @@ FLOORS = (
     {"state", "figures", "beams", "inspection", "perplexity"},
     {"training", "estimate", "explain"},
     {"preflight", "worker"},
-    {"lesson_run"},
+    {"lesson_run", "asking"},
     {"__main__"},
 )
 FORBIDDEN = {
