@@ -52,7 +52,7 @@ def test_the_page_can_be_walked_through_with_the_keyboard(dashboard: Dashboard, 
     make_run(dashboard.store, 4)
     page.goto(f"{dashboard.url}/runs")
     settle(page, "Runs")
-    for _ in range(80):
+    for _ in range(250):
         page.keyboard.press("Tab")
         if page.evaluate("() => document.activeElement.textContent.includes('Open in Playground')"):
             break
