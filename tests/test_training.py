@@ -463,7 +463,7 @@ def test_a_resume_remembers_the_best_validation_loss_and_the_patience(
     run(config, checkpoints=folder, requests=asking({2: ["stop"]}))
     events = run(config, checkpoints=folder, resume_from=folder)
     assert len(of(Stepped, events)) == 2
-    assert "4.000, after 1 steps" in ended(events).message
+    assert "4.000, after 1 step" in ended(events).message
     assert [event for event in of(Saved, events) if event.reason == "best"] == []
 
 

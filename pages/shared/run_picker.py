@@ -102,5 +102,6 @@ def no_run_yet() -> None:
 
 def _follow(key: str) -> None:
     chosen = st.session_state.get(key)
-    if chosen:
+    # the second press of a double click brings along what stood here before the start: that is no wish for a new run
+    if chosen and not (chosen == NEW and just_started()):
         show_in_url(chosen)

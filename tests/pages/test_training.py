@@ -10,7 +10,7 @@ import pytest
 from gptlab import launcher
 from gptlab.config import PRESETS
 from gptlab.runs import Run, RunStore
-from pages.shared import starting
+from pages.shared import run_picker, starting
 from pages.shared.draft import save_draft
 from pages.shared.run_status import GRACE, standing, unanswered
 from tests.fake_run import hold, make_run
@@ -68,7 +68,7 @@ def test_start_makes_a_run_of_the_draft_and_puts_it_into_the_url(launched: list[
 
 
 def test_the_second_press_of_a_double_click_leads_to_the_run_too_and_a_choice_leads_away_from_it(
-    launched: list[Run],
+    launched: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = dashboard("training")
     buttons(app)["Start"].click()
@@ -77,6 +77,9 @@ def test_the_second_press_of_a_double_click_leads_to_the_run_too_and_a_choice_le
     app.run()
     assert app.query_params["run"] == launched[0].id
     assert [run.id for run in launched] == [launched[0].id]
+    app.selectbox(key="run-or-new").select_index(0).run()  # and so does what the press says of the picker
+    assert app.query_params["run"] == launched[0].id
+    monkeypatch.setattr(run_picker, "SETTLING", 0.0)
     app.selectbox(key="run-or-new").select_index(0).run()
     assert app.query_params["run"] == "new"
     assert "Start" in buttons(app)
