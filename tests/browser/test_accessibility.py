@@ -52,10 +52,11 @@ def test_the_page_can_be_walked_through_with_the_keyboard(dashboard: Dashboard, 
     make_run(dashboard.store, 4)
     page.goto(f"{dashboard.url}/runs")
     settle(page, "Runs")
-    for _ in range(250):
+    wanted = page.get_by_role("button", name="Open in Playground")
+    for _ in range(120):
         page.keyboard.press("Tab")
-        if page.evaluate("() => document.activeElement.textContent.includes('Open in Playground')"):
+        if wanted.evaluate("element => element === document.activeElement"):
             break
-    expect(page.get_by_role("button", name="Open in Playground")).to_be_focused()
+    expect(wanted).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Playground", exact=True)).to_be_visible(timeout=PATIENCE)
