@@ -48,14 +48,16 @@ def test_no_page_has_a_serious_finding(dashboard: Dashboard, browser: Browser, s
         context.close()
 
 
-def test_the_page_can_be_walked_through_with_the_keyboard(dashboard: Dashboard, page: Page) -> None:
-    make_run(dashboard.store, 4)
-    page.goto(f"{dashboard.url}/runs")
-    settle(page, "Runs")
+def test_a_chart_can_be_reached_and_used_with_the_keyboard(dashboard: Dashboard, page: Page) -> None:
+    run = make_run(dashboard.store, 4)
+    page.goto(f"{dashboard.url}/training?run={run.id}")
+    settle(page, "Training")
+    legend = page.get_by_role("button", name="validation", exact=True)
+    expect(legend).to_have_attribute("aria-pressed", "true")
     for _ in range(80):
         page.keyboard.press("Tab")
-        if page.evaluate("() => document.activeElement.textContent.includes('Open in Playground')"):
+        if legend.evaluate("button => button === document.activeElement"):
             break
-    expect(page.get_by_role("button", name="Open in Playground")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Playground", exact=True)).to_be_visible(timeout=PATIENCE)
+    expect(legend).to_be_focused()
+    page.keyboard.press("Space")
+    expect(legend).to_have_attribute("aria-pressed", "false")
