@@ -14,7 +14,7 @@ from gptlab.model import GPTModel, evaluating
 from gptlab.sampling import checked_ids
 from gptlab.tokenizer import text_to_token_ids, token_ids_to_text
 
-_ROWS = 64  # positions whose logits exist at once
+_ROWS = 256  # positions whose logits exist at once
 
 
 @dataclass(frozen=True, eq=False)

@@ -145,13 +145,13 @@ def test_the_next_token_has_its_likeliest_first_and_no_more_than_there_are() -> 
 
 
 def test_no_more_logits_exist_at_once_than_a_few_positions_of_one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, rows = sharp_model(context_length=200), []
+    model, rows = sharp_model(context_length=600), []
     head = model.out_head.forward
     monkeypatch.setattr(model.out_head, "forward", lambda x: (rows.append(x.numel() // x.shape[-1]), head(x))[1])
-    read_passage(model, some_ids(200))
-    logit_lens(model, some_ids(200))
-    assert sum(rows) == 200 + 200 * 3
-    assert max(rows) <= 64
+    read_passage(model, some_ids(600))
+    logit_lens(model, some_ids(600))
+    assert sum(rows) == 600 + 600 * 3
+    assert max(rows) <= 256
 
 
 def test_an_empty_passage_is_the_end_of_text() -> None:
