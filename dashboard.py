@@ -19,6 +19,7 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from gptlab.launcher import SETTINGS
 from pages.shared.contrast import readable
+from pages.shared.late_fragments import let_late_fragments_go
 from pages.shared.lessons_link import lessons_link
 from pages.shared.live_status import live_status
 from pages.shared.routes import routes
@@ -30,6 +31,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", SETTINGS["OMP_WAIT_POLICY"])  # before 
 # Streamlit takes a folder called pages/ for its older way of making pages until st.navigation has run once: without
 # this line, a deep link opened right after a start would show its page bare, without the router.
 PagesManager.uses_pages_directory = False
+let_late_fragments_go()
 app = st.App(__file__, routes=routes(), lifespan=with_the_queue)
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gptlab.model import GPTModel
     from gptlab.perplexity import score_text
     from gptlab.runs import RunStore
-    from gptlab.sampling import generate
+    from gptlab.sampling import generate, generate_batch
     from gptlab.token_history import token_makeup
     from gptlab.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
     from gptlab.training import train
@@ -67,6 +67,7 @@ _HOMES = {
     "beam_search": "beams",
     "score_text": "perplexity",
     "generate": "sampling",
+    "generate_batch": "sampling",
     "available_devices": "device",
     "pick_device": "device",
     "RunStore": "runs",
@@ -93,6 +94,7 @@ __all__ = [
     "explain_token",
     "filtered_distribution",
     "generate",
+    "generate_batch",
     "get_tokenizer",
     "load_model",
     "load_reference_state_dict",

@@ -74,11 +74,28 @@ def generate_steps(
     keep_logits: bool = False,
 ) -> Iterator[GeneratedToken]:
     """As ``generate``, with each token's probability and alternatives. Faults are raised by the call itself."""
-    together = generate_batch(model, [ids], sampling, weights, keep_logits=keep_logits)
+    together = generate_batch_steps(model, [ids], sampling, weights, keep_logits=keep_logits)
     return (tokens[0] for tokens in together if tokens[0] is not None)
 
 
 def generate_batch(
+    model: GPTModel,
+    prompts: Sequence[Tensor | Sequence[int]],
+    sampling: SamplingConfig | None = None,
+    weights: str = "fp32",
+    *,
+    seeds: Sequence[int | None] | None = None,
+) -> Iterator[Tensor]:
+    """Continue B prompts side by side: yields the ids of the B next tokens, a tensor [B] (int64, CPU).
+
+    A text that has ended goes on with <|endoftext|> until all have. Faults are raised at once, as by
+    ``generate_batch_steps``, which also tells how sure the model was.
+    """
+    steps = generate_batch_steps(model, prompts, sampling, weights, seeds=seeds)
+    return (torch.tensor([END_OF_TEXT_ID if token is None else token.id for token in tokens]) for tokens in steps)
+
+
+def generate_batch_steps(
     model: GPTModel,
     prompts: Sequence[Tensor | Sequence[int]],
     sampling: SamplingConfig | None = None,
@@ -110,7 +127,7 @@ def generate_samples(
     weights: str = "fp32",
     keep_logits: bool = False,
 ) -> Iterator[tuple[GeneratedToken | None, ...]]:
-    """Continue one prompt ``n_samples`` times side by side (1 to 64), as ``generate_batch``, with different draws.
+    """Continue one prompt ``n_samples`` times side by side (1 to 64), as ``generate_batch_steps``, with different draws.
 
     With a seed, sample i is what ``seed + i`` alone would give, so that the first is the plain answer and each can be
     had again; without one, all draws are new. Greedy samples are all the same.
@@ -119,7 +136,7 @@ def generate_samples(
         raise ValueError(f"{n_samples:,} samples were asked for: ask for 1 to {MOST_SAMPLES}.")
     seed = sampling.seed if sampling else None
     seeds = [None if seed is None else (seed + i) % 2**63 for i in range(n_samples)]
-    return generate_batch(model, [ids] * n_samples, sampling, weights, seeds=seeds, keep_logits=keep_logits)
+    return generate_batch_steps(model, [ids] * n_samples, sampling, weights, seeds=seeds, keep_logits=keep_logits)
 
 
 def checked_ids(model: GPTModel, ids: Tensor | Sequence[int]) -> list[int]:

@@ -72,10 +72,10 @@ def test_several_prompts_continue_as_each_alone_also_past_the_context(sampling: 
     here = trained_like()
     prompts = [some_ids(9, seed=1), some_ids(2, seed=2).tolist(), some_ids(30, seed=3)[None]]
     together = list(generate_batch(here, prompts, sampling))
-    assert len(together) == sampling.max_new_tokens
+    assert [(row.shape, row.dtype) for row in together] == [((3,), torch.int64)] * sampling.max_new_tokens
     for number, prompt in enumerate(prompts):
         alone = list(generate(here, prompt, sampling))
-        assert [tokens[number].id for tokens in together if tokens[number] is not None] == alone
+        assert [int(row[number]) for row in together] == alone
 
 
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
@@ -92,7 +92,8 @@ def test_rounded_weights_write_nearly_what_fp32_writes(weights: str) -> None:
             break
 
 
-def test_a_text_that_has_ended_waits_for_the_others() -> None:
+def fond_of_the_end(weight: float) -> GPTModel:
+    """A model that gives <|endoftext|> the logit 8 x ``weight`` and every other token 0, whatever it reads."""
     here = small_model(vocab_size=50257, emb_dim=8, n_heads=2, n_layers=1)
     with torch.no_grad():
         here.tok_emb.weight.zero_()
@@ -100,8 +101,25 @@ def test_a_text_that_has_ended_waits_for_the_others() -> None:
         here.final_norm.scale.zero_()
         here.final_norm.shift.fill_(1.0)
         here.out_head.weight.zero_()
-        here.out_head.weight[END_OF_TEXT_ID] = 0.1
-    assert [[t and t.id for t in tokens] for tokens in generate_batch(here, [[1], [2, 3]])] == [[END_OF_TEXT_ID] * 2]
+        here.out_head.weight[END_OF_TEXT_ID] = weight
+    return here
+
+
+def test_texts_that_end_at_different_times_are_filled_up_with_the_end() -> None:
+    here, prompts, seeds = fond_of_the_end(1.2), [[1], [2, 3], [4]], [5, 6, 7]
+    drawn = SamplingConfig(max_new_tokens=40, temperature=1.0)
+    rows = torch.stack(list(generate_batch(here, prompts, drawn, seeds=seeds)))  # [steps, B]
+    lengths = []
+    for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        alone = list(generate(here, prompt, drawn.model_copy(update={"seed": seed})))
+        lengths.append(len(alone))
+        assert rows[:, number].tolist() == alone + [END_OF_TEXT_ID] * (len(rows) - len(alone))
+    assert min(lengths) < max(lengths) == len(rows)
+
+
+def test_a_text_that_has_ended_waits_for_the_others() -> None:
+    here = fond_of_the_end(0.1)
+    assert [row.tolist() for row in generate_batch(here, [[1], [2, 3]])] == [[END_OF_TEXT_ID] * 2]
     drawn = SamplingConfig(max_new_tokens=4, stop_at_end=False)
     assert len(list(generate_batch(here, [[1], [2, 3]], drawn))) == 4
 

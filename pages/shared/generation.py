@@ -187,7 +187,7 @@ class Generation:
             return ((token,) for token in sampling.generate_steps(model, texts[0], self.sampling))
         seed = self.sampling.seed
         seeds = [None if seed is None else seed + number for number in range(len(texts))]
-        return sampling.generate_batch(model, texts, self.sampling, seeds=seeds)
+        return sampling.generate_batch_steps(model, texts, self.sampling, seeds=seeds)
 
     def _search(self, model: GPTModel) -> None:
         """The best beams as texts, the likeliest first; how likely each of their tokens was is read off afterwards."""

@@ -10,9 +10,8 @@ from pages.shared.store import kept, store
 
 
 def live_status() -> None:
-    """A link and a thin bar for each run that trains now; refreshed while there is one, silent otherwise."""
-    if live_runs(store()):
-        st.fragment(_lines, run_every=3)()
+    """A link and a thin bar for each run that trains now; looked after every three seconds, on idle pages too."""
+    st.fragment(_lines, run_every=3)()
 
 
 def _lines() -> None:

@@ -12,13 +12,13 @@ from gptlab.estimate import predicted_seconds
 from gptlab.metrics import Extent
 from gptlab.parsing import parse_config
 from gptlab.preflight import Preflight, check
-from gptlab.runs import RunStore, live_runs
+from gptlab.runs import Run, RunStore, live_runs
 from pages.shared.draft import Draft, drop_fork, read_draft
 from pages.shared.exercise import exercise_ready
 from pages.shared.forking import fork_banner, fork_fault
 from pages.shared.look import duration, escape, number, size
 from pages.shared.run_picker import just_started, remember_start, run_label
-from pages.shared.starting import seen_live, start_once
+from pages.shared.starting import start_once
 from pages.shared.status_card import Standing, status_card
 from pages.shared.store import kept, store
 
@@ -52,12 +52,15 @@ def new_run() -> tuple[Extent, RunConfig]:
     if (begun := just_started()) and st.query_params.get("run") != begun:
         st.query_params["run"] = begun
         st.rerun()
+    live = live_runs(store())  # looked at once: what is said and what a press means must not differ
+    st.fragment(_news, run_every=2)(live)
     draft = read_draft()
     config = draft.config
     checked = _checked(config.to_json(), str(store().root))
     if fault := fork_fault(draft):
         checked = replace(checked, faults=(fault, *checked.faults))
-    busy = _busy(checked.device)
+    seen = tuple(sorted(run.id for run in live))
+    busy = _busy(live, checked.device)
     with st.container(horizontal=True, vertical_alignment="bottom", key="player"):
         name = st.text_input(
             "Name",
@@ -83,12 +86,12 @@ def new_run() -> tuple[Extent, RunConfig]:
             icon=":material/play_arrow:",
             disabled=bool(why),
             help=why or None,
-            key=f"start/{','.join(seen_live(store()))}",
+            key=f"start/{','.join(seen)}",
         )
     fork_banner(draft)
     exercise_ready(draft)
     if pressed:
-        _start(draft, name, seen_live(store()))
+        _start(draft, name, seen)
     for said in busy.values():
         st.warning(f"{said} Two runs share the device: each will be slower.", icon=":material/hourglass_top:")
     for fault in checked.faults:
@@ -107,6 +110,12 @@ def new_run() -> tuple[Extent, RunConfig]:
     return Extent(expected.total_steps, expected.steps_per_epoch, tokens), config
 
 
+def _news(seen: list[Run]) -> None:
+    """A run that another tab, a terminal or the queue begins, or one that ends, is said before Start is pressed."""
+    if {run.id for run in live_runs(store())} != {run.id for run in seen}:
+        st.rerun()
+
+
 def _start(draft: Draft, name: str, seen: tuple[str, ...]) -> None:
     try:
         with st.spinner("Starting …"):
@@ -120,10 +129,10 @@ def _start(draft: Draft, name: str, seen: tuple[str, ...]) -> None:
     st.rerun()
 
 
-def _busy(device: str) -> dict[str, str]:
-    """The runs that train on the device that this one would use (or do not say yet where they do)."""
+def _busy(live: list[Run], device: str) -> dict[str, str]:
+    """Of the runs that train now those on the device that this one would use (or that do not say yet where)."""
     found = {}
-    for run in live_runs(store()):
+    for run in live:
         where = kept(run).log().device
         if where in (None, device):
             found[run.id] = escape(run_label(run)) + (f" on {where}." if where else ".")

@@ -9,6 +9,8 @@ from gptlab.runs import Run
 from pages.shared.look import escape, plain
 from pages.shared.run_picker import NEW, show_in_url
 
+GO_WIDTH = 124  # pixels: of "Pause" and "Resume" alike
+
 
 def controls(run: Run, status: str) -> None:
     """The row of buttons that fits the run's status: exactly one of them is the primary one."""
@@ -21,10 +23,11 @@ def controls(run: Run, status: str) -> None:
 
 def _live(run: Run, status: str) -> None:
     ask = {"on_click": run.request, "disabled": run.pending_request() in ("stop", "discard")}
-    if status == "paused":
-        st.button("Resume", type="primary", icon=":material/play_arrow:", args=("resume",), **ask)  # type: ignore[arg-type]
-    else:
-        st.button("Pause", type="primary", icon=":material/pause:", args=("pause",), **ask)  # type: ignore[arg-type]
+    # One button that pauses and goes on, as wide under either name: what stands beside it never moves under a pointer.
+    label, icon, wish = ("Resume", "play_arrow", "resume") if status == "paused" else ("Pause", "pause", "pause")
+    st.button(
+        label, type="primary", icon=f":material/{icon}:", key="pause-or-resume", width=GO_WIDTH, args=(wish,), **ask
+    )  # type: ignore[call-overload]
     st.button("Single step", icon=":material/skip_next:", args=("step",), help="Make one step, then pause.", **ask)  # type: ignore[arg-type]
     st.button("Save now", icon=":material/save:", args=("save",), help="Save a checkpoint after this step.", **ask)  # type: ignore[arg-type]
     if st.button("Stop …", icon=":material/stop:"):
