@@ -127,7 +127,7 @@ def generate_samples(
     weights: str = "fp32",
     keep_logits: bool = False,
 ) -> Iterator[tuple[GeneratedToken | None, ...]]:
-    """Continue one prompt ``n_samples`` times side by side (1 to 64), as ``generate_batch_steps``, with different draws.
+    """Continue one prompt ``n_samples`` times side by side (1 to 64), as ``generate_batch_steps``, drawn differently.
 
     With a seed, sample i is what ``seed + i`` alone would give, so that the first is the plain answer and each can be
     had again; without one, all draws are new. Greedy samples are all the same.

@@ -74,9 +74,12 @@ def attention(weights: Path, ids: Sequence[int], device: str = "cpu") -> Floats:
     return _attention(*_file(weights), tuple(ids), device)
 
 
-def lens(weights: Path, ids: Sequence[int], device: str = "cpu") -> list[tuple[str, list[int], list[float]]]:
-    """For the embedding and each layer: its name, and at each place the token that it would say and how surely."""
-    return _lens(*_file(weights), tuple(ids), device)
+def lens(
+    weights: Path, ids: Sequence[int], places: range, device: str = "cpu"
+) -> list[tuple[str, list[int], list[float]]]:
+    """For the embedding and each layer: its name, and at each of the ``places`` in ``ids`` what it would say and how
+    surely. Every place costs a look through the whole vocabulary for each layer."""
+    return _lens(*_file(weights), tuple(ids), places.start, places.stop, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,11 +152,11 @@ def _attention(path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], dev
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _lens(
-    path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], device: str
+    path: str, mtime_ns: int, n_bytes: int, ids: tuple[int, ...], first: int, end: int, device: str
 ) -> list[tuple[str, list[int], list[float]]]:
     from gptlab.inspection import logit_lens
 
-    found = logit_lens(open_model(Path(path), device), ids, top=1)
+    found = logit_lens(open_model(Path(path), device), ids, top=1, positions=range(first, end))
     names = ["embedding", *(f"layer {number + 1}" for number in range(len(found.top_ids) - 1))]
     return list(zip(names, found.top_ids[..., 0].tolist(), found.top_probabilities[..., 0].tolist(), strict=True))
 

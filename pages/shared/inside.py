@@ -16,13 +16,15 @@ from pages.shared.look import escape
 from pages.shared.next_token import bits
 from pages.shared.surprise import surprise_strip
 from pages.shared.token_bars import bars_of, token_bars
-from pages.shared.url_state import Field, flag
+from pages.shared.url_state import Field, flag, number_in
 from pages.shared.writing import ANSWER, PROMPT, context_of, prompt_area
 
 PANELS, HEAD, WITH_ANSWER = "playground.panels", "playground.head", "playground.with_answer"
 NAMES = ("attention", "layers", "next", "surprise")
 TITLES = {"attention": "Attention", "layers": "Each layer’s guess", "next": "Next token", "surprise": "Surprise"}
 TOP = 20
+LENS_FROM = "playground.lens_from"
+LENS_PLACES = 16  # shown at once: of 256 tokens of a 124M model all of them would take several seconds
 
 
 def _read_panels(raw: str) -> list[str]:
@@ -42,6 +44,7 @@ FIELDS = (
     Field("panels", PANELS, _read_panels, ["attention"], ".".join),
     Field("head", HEAD, _read_head, (0, 0), lambda at: f"{at[0] + 1}.{at[1] + 1}"),
     Field("with_answer", WITH_ANSWER, flag, False),
+    Field("lens_from", LENS_FROM, number_in(1, 10**6, int)),
 )
 
 
@@ -103,11 +106,28 @@ def _layers(run: Run, wanted: str, ids: tuple[int, ...]) -> None:
         ":gray[The residual stream after each block, read as if the model ended there (the logit lens). Marked: what "
         "really comes next. The last row is the model’s own answer.]"
     )
+    places = _lens_places(len(ids))
     with st.spinner("Reading …", show_time=True):
-        found = lens(weights_of(run, wanted), ids, chosen_device())
+        found = lens(weights_of(run, wanted), ids, places, chosen_device())
     pieces = token_pieces(ids)
     rows = [(name, list(zip(token_pieces(row), chances, strict=True))) for name, row, chances in found]
-    lens_table(pieces, rows[::-1], [*pieces[1:], ""], key="lens", label="The guess of each layer", corner="after")
+    following = [*pieces[1:], ""][places.start : places.stop]
+    shown = pieces[places.start : places.stop]
+    lens_table(shown, rows[::-1], following, key="lens", label="The guess of each layer", corner="after")
+
+
+def _lens_places(n: int) -> range:
+    """The places looked at: all of a short text; of a longer one those from the slider on, at first the last."""
+    last = n - LENS_PLACES + 1
+    if last <= 1:
+        return range(n)
+    wanted = st.session_state.get(LENS_FROM)
+    st.session_state[LENS_FROM] = last if wanted is None else min(wanted, last)
+    first = st.slider(
+        f"{LENS_PLACES} of {n:,} places, from place", 1, last, key=LENS_FROM, persist_state="session",
+        help="Every layer is asked at each place shown: the places are chosen, so that long texts answer at once.",
+    )  # fmt: skip
+    return range(first - 1, first - 1 + LENS_PLACES)
 
 
 def _next(run: Run, wanted: str, ids: tuple[int, ...]) -> None:

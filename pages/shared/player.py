@@ -25,9 +25,7 @@ def _live(run: Run, status: str) -> None:
     ask = {"on_click": run.request, "disabled": run.pending_request() in ("stop", "discard")}
     # One button that pauses and goes on, as wide under either name: what stands beside it never moves under a pointer.
     label, icon, wish = ("Resume", "play_arrow", "resume") if status == "paused" else ("Pause", "pause", "pause")
-    st.button(
-        label, type="primary", icon=f":material/{icon}:", key="pause-or-resume", width=GO_WIDTH, args=(wish,), **ask
-    )  # type: ignore[call-overload]
+    st.button(label, type="primary", icon=f":material/{icon}:", key="go", width=GO_WIDTH, args=(wish,), **ask)  # type: ignore[arg-type]
     st.button("Single step", icon=":material/skip_next:", args=("step",), help="Make one step, then pause.", **ask)  # type: ignore[arg-type]
     st.button("Save now", icon=":material/save:", args=("save",), help="Save a checkpoint after this step.", **ask)  # type: ignore[arg-type]
     if st.button("Stop …", icon=":material/stop:"):

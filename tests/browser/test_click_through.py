@@ -106,8 +106,11 @@ def test_a_restarted_dashboard_finds_the_run_and_stop_and_resume_work(dashboard:
     expect(page).to_have_url(re.compile(run.id), timeout=PATIENCE)  # the run that trains now is the one shown
     wait_until(lambda: run.log().steps_completed > steps)
 
+    beside = page.get_by_role("button", name="Single step")
+    stood = beside.bounding_box()
     page.get_by_role("button", name="Pause").click()
     expect(chip(page, "Paused")).to_be_visible(timeout=PATIENCE)
+    assert beside.bounding_box() == stood  # nothing moves under the pointer
     paused_at = run.log().steps_completed
     page.get_by_role("button", name="Single step").click()
     wait_until(lambda: run.log().steps_completed == paused_at + 1)
