@@ -269,7 +269,7 @@ def _sample_in_words(sample: Sampled, story: str) -> str:
     if story:
         longest = longest_borrowed(words, story)
         if longest > 1:
-            said.append(f"{longest} in a row as in the story")
+            said.append(f"{longest} words in a row as in the story")
     return ", ".join(said)
 
 

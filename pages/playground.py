@@ -11,7 +11,7 @@ from pages.shared import inside, quiz, score, time_machine, writing
 from pages.shared.checkpoint_picker import pick_checkpoint, weights_line
 from pages.shared.decoding import FIELDS as DECODING
 from pages.shared.lessons import chosen_lesson, lesson_page
-from pages.shared.look import page_header
+from pages.shared.look import escape, page_header
 from pages.shared.model_cache import memory_line, warm_up
 from pages.shared.run_picker import no_run_yet, pick_run
 from pages.shared.store import store
@@ -45,7 +45,8 @@ def main() -> None:
     if not store().list():
         no_run_yet()
         return
-    restore("playground", FIELDS)
+    for refused in restore("playground", FIELDS):
+        st.toast(escape(refused), icon=":material/link_off:", duration="long")
     which, weights = st.columns(2)
     with which:
         run = pick_run(store())

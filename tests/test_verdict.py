@@ -223,7 +223,7 @@ def test_samples_are_read_beside_what_the_published_ones_are_like() -> None:
     assert [epoch for epoch, _, _ in found] == [1, 2, 10]
     assert found[0][1:] == ("commas and nothing else", "100 % punctuation marks")
     assert found[1][2] == "only spaces"
-    assert found[2][2].endswith("8 in a row as in the story")
+    assert found[2][2].endswith("8 words in a row as in the story")
 
 
 def test_borrowed_words_are_counted_in_a_row() -> None:

@@ -29,15 +29,15 @@ LENS_PLACES = 16  # shown at once: of 256 tokens of a 124M model all of them wou
 
 def _read_panels(raw: str) -> list[str]:
     if not set(wanted := raw.split(".")) <= set(NAMES):
-        raise ValueError(f"{raw!r} names a panel that is not there")
+        raise ValueError(f"{raw[:40]!r} names a panel that is not there")
     return wanted
 
 
 def _read_head(raw: str) -> tuple[int, int]:
-    layer, head = map(int, raw.split("."))
-    if not (0 < layer < 1000 and 0 < head < 1000):
-        raise ValueError("layers and heads count from 1")
-    return layer - 1, head - 1
+    layer, _, head = raw.partition(".")
+    if not (layer.isdecimal() and head.isdecimal() and 0 < int(layer) < 1000 and 0 < int(head) < 1000):
+        raise ValueError(f"{raw[:40]!r} is no layer and head as in 2.1, counted from 1")
+    return int(layer) - 1, int(head) - 1
 
 
 FIELDS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from typing import Literal
@@ -10,7 +11,7 @@ import streamlit as st
 
 from gptlab.figures import BEST, FAINT, TRAIN, VAL
 
-__all__ = ["BEST", "FAINT", "TRAIN", "VAL", "ago", "duration", "escape", "number", "page_header", "plain", "size"]
+__all__ = ["BEST", "FAINT", "TRAIN", "VAL", "ago", "duration", "escape", "number", "page_header", "plain", "roughly", "size"]
 
 Tone = Literal["normal", "muted", "strong"]
 
@@ -68,6 +69,15 @@ def duration(seconds: float | None) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def roughly(seconds: float) -> str:
+    """A guess of seconds with no more digits than it is good for: "40 s", "3 min", "25 min", "2 h 30 min"."""
+    for most, grain in ((60, 10), (600, 60), (3600, 300), (math.inf, 1800)):
+        rounded = max(grain, round(seconds / grain) * grain)
+        if rounded < most:
+            break
+    return duration(rounded).replace(" 00 s", "").replace(" 00 min", "")
 
 
 def ago(then: float, now: float | None = None) -> str:

@@ -16,7 +16,7 @@ import streamlit as st
 from gptlab.config import PRESETS, RunConfig
 from gptlab.estimate import estimate, measure_step_seconds, predicted_seconds, rough_seconds, settled
 from pages.shared.draft import REFERENCE_PRESET
-from pages.shared.look import duration, escape
+from pages.shared.look import duration, escape, roughly
 
 MOST_PARAMETERS = 60_000_000  # larger models are timed when a person asks
 PATIENCE = 300.0  # seconds that timing a few steps may take
@@ -139,7 +139,7 @@ def reference_time(config: RunConfig) -> None:
                 st.markdown(f":gray[{escape(now.reason)}]")
             guess = rough_seconds(exercise, *VERDICT_TOKENS)
             if guess is not None:
-                st.markdown(f":gray[:material/timer: Roughly {duration(guess)} on this machine.]")
+                st.markdown(f":gray[:material/timer: Roughly {roughly(guess)} on this machine.]")
             label = "Time a few steps" if guess else "How long on this machine?"
             return st.button(label, key="time-reference", icon=":material/timer:", type="tertiary", help=WHY)
         return False

@@ -8,7 +8,7 @@ from gptlab.config import PRESET_NOTES, PRESETS
 from gptlab.estimate import n_parameters
 from pages.shared.draft import REFERENCE_PRESET, choose_preset, read_draft
 from pages.shared.exercise import exercise_button
-from pages.shared.look import duration, number
+from pages.shared.look import duration, number, roughly
 from pages.shared.predicted import preset_seconds, rough_preset_seconds
 
 SHOWN = ("tiny", "small", REFERENCE_PRESET)
@@ -36,7 +36,7 @@ def _card(name: str, n_train: int, n_val: int) -> None:
         if seconds := preset_seconds(name, draft.config, n_train, n_val):
             facts.append(f"about {duration(seconds)} here")
         elif seconds := rough_preset_seconds(name, draft.config, n_train, n_val):
-            facts.append(f"roughly {duration(seconds)} here")
+            facts.append(f"roughly {roughly(seconds)} here")
         st.markdown(
             f":gray[{PRESET_NOTES[name]}]  \n:gray[:small[{' · '.join(facts)}]]  \n"
             f":gray[:small[{model.n_layers} layers, width {model.emb_dim}, context {model.context_length}]]"

@@ -40,7 +40,7 @@ class Field:
 def one_of(*options: str) -> Callable[[str], str]:
     def read(raw: str) -> str:
         if raw not in options:
-            raise ValueError(f"{raw!r} is none of {', '.join(options)}")
+            raise ValueError(f"{raw[:40]!r} is none of {', '.join(options)}")
         return raw
 
     return read
@@ -50,9 +50,12 @@ def number_in(low: float, high: float, kind: type = float) -> Callable[[str], An
     """Reads a number of ``kind`` from ``low`` to ``high``."""
 
     def read(raw: str) -> Any:
-        value = kind(raw)
+        try:
+            value = kind(raw)
+        except ValueError:
+            raise ValueError(f"{raw[:40]!r} is no {'whole ' * (kind is int)}number") from None
         if not low <= value <= high:
-            raise ValueError(f"{raw} is not from {low} to {high}")
+            raise ValueError(f"{raw[:40]} is not from {low:,} to {high:,}")
         return value
 
     return read
@@ -62,8 +65,12 @@ def flag(raw: str) -> bool:
     return one_of("0", "1")(raw) == "1"
 
 
-def restore(page: str, fields: Sequence[Field]) -> None:
-    """Before the page's widgets: put what the URL says into the session, and defaults where nothing stands yet."""
+def restore(page: str, fields: Sequence[Field]) -> list[str]:
+    """Before the page's widgets: put what the URL says into the session, and defaults where nothing stands yet.
+
+    Returns a sentence for each value in a link that could not be taken; its default stands instead.
+    """
+    refused = []
     named = _in_url(fields)
     written: list[tuple[float, dict[str, str]]] = st.session_state.get(f"{page}.urls", [])
     newest = written[-1][1] if written else None
@@ -74,8 +81,9 @@ def restore(page: str, fields: Sequence[Field]) -> None:
             if field.name in named:
                 try:
                     value = field.read(named[field.name])
-                except ValueError:
-                    value = field.default
+                except ValueError as error:
+                    default = "" if field.default is None else f" {field.write(field.default)} stands instead."
+                    refused.append(f"The link’s {field.name.replace('_', ' ')} is left out: {error}.{default}")
             if value is None:
                 st.session_state.pop(field.key, None)
             else:
@@ -83,6 +91,7 @@ def restore(page: str, fields: Sequence[Field]) -> None:
     for field in fields:
         if field.default is not None:
             st.session_state.setdefault(field.key, field.default)
+    return refused
 
 
 def mirror(page: str, fields: Sequence[Field]) -> list[str]:

@@ -171,7 +171,7 @@ def test_the_verdict_stands_below_a_run_of_the_exercise(verdict: str) -> None:
     rows = verdict_rows(app)
     assert len(rows) == 18
     assert rows[8] == ["40", "5", "3.879", "3.879", "+0.0 %", "6.130", "6.130", "+0.0 %", "3.732 / 6.160", "✓ inside"]
-    assert "17 in a row as in the story" in words(app)
+    assert "17 words in a row as in the story" in words(app)
 
 
 def test_while_it_trains_the_evaluations_to_come_wait_in_the_table() -> None:

@@ -16,10 +16,10 @@ from gptlab.inspection import attention_maps
 from gptlab.model import GPTModel
 from gptlab.runs import Run, RunStore
 from gptlab.tokenizer import get_tokenizer
-from pages.shared import lessons
+from pages.shared import inside, lessons
 from pages.shared.attention_map import THUMBNAIL, thumbnails
 from pages.shared.continuations import MOST_BRANCHES, Tree, put
-from pages.shared.decoding import PRESETS
+from pages.shared.decoding import MOST_NEW_TOKENS, PRESETS
 from pages.shared.generation import Generation, Prompt
 from pages.shared.time_machine import mark_differences
 from tests.fake_run import make_run
@@ -71,9 +71,16 @@ def test_what_differs_from_the_defaults_stands_in_the_address_and_leaves_it_agai
     assert "temperature" not in app.query_params
 
 
-def test_values_in_a_link_that_make_no_sense_are_as_good_as_not_there(run: Run) -> None:
-    app = dashboard("playground", run=run.id, temperature="hot", top_p="7", new_tokens="1000000", view="<script>")
+def test_values_in_a_link_that_make_no_sense_are_as_good_as_not_there_and_that_is_said(run: Run) -> None:
+    link = {"temperature": "hot", "top_p": "7", "new_tokens": "1000000", "view": "<script>", "head": "x", "seed": "5"}
+    app = dashboard("playground", run=run.id, **link)
     assert not app.exception
+    said = [toast.value.replace("\\", "") for toast in app.toast]
+    assert f"The link’s new tokens is left out: 1000000 is not from 1 to {MOST_NEW_TOKENS:,}. 50 stands instead." in said
+    assert "The link’s top p is left out: 7 is not from 0.0 to 1.0." in said
+    assert "The link’s temperature is left out: 'hot' is no number. 0 stands instead." in said
+    assert len(said) == 5
+    assert app.number_input(key="playground.seed").value == 5
     assert app.slider(key="playground.temperature").value == 0
     assert app.number_input(key="playground.top_p").value is None
     assert app.number_input(key="playground.max_new_tokens").value == 50
@@ -238,6 +245,22 @@ def test_inside_shows_only_the_panels_asked_for(run: Run) -> None:
     assert lens["columns"] == ["A", " lamp"]
     assert [row["name"] for row in lens["rows"]] == ["layer 2", "layer 1", "embedding"]
     assert lens["rows"][0]["cells"][-1][0] == bars(app, "20 likeliest")[0]["text"]  # the last layer is the answer
+
+
+def test_of_a_long_text_the_layers_are_asked_at_the_places_chosen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside, "LENS_PLACES", 4)
+    app = dashboard("playground", run=run.id, view="inside", panels="layers", prompt="A lamp was lit by the old river")
+    whole = ["A", " lamp", " was", " lit", " by", " the", " old", " river"]
+    (lens,) = components(app, "lens_table")
+    assert (lens["columns"], lens["next"]) == (whole[4:], [*whole[5:], ""])  # first where the text ends
+    app.slider(key="playground.lens_from").set_value(2).run()
+    (lens,) = components(app, "lens_table")
+    assert (lens["columns"], lens["next"]) == (whole[1:5], whole[2:6])
+    assert all(len(row["cells"]) == 4 for row in lens["rows"])
+    assert app.query_params["lens_from"] == "2"
+    app.text_area(key="playground.prompt").set_value("A lamp was").run()
+    (lens,) = components(app, "lens_table")
+    assert lens["columns"] == whole[:3]
 
 
 def test_attention_of_a_long_prompt_is_that_of_its_end(run: Run) -> None:
