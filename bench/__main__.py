@@ -23,7 +23,7 @@ def main() -> int:
     if needs_settings(os.environ):  # read when a process starts: so start again, as training does
         os.execve(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]], worker_environment())
     from bench.report import table, write
-    from bench.tasks import TASKS, UNASKED, measure
+    from bench.tasks import TASKS, UNASKED, left_out, measure
 
     unknown = set(arguments.only or ()) - set(TASKS)
     if unknown:
@@ -38,8 +38,11 @@ def main() -> int:
         timing.clock = time.process_time
         torch.set_num_threads(1)
         kind += ", shared machine: processor time of one thread"
-    rows = measure(arguments.only or UNASKED, short=arguments.short)
-    text = table(rows, note=arguments.note, kind=kind)
+    names = arguments.only or UNASKED
+    rows, note = measure(names, short=arguments.short), arguments.note
+    if missing := left_out(names):
+        note += f" Left out, because this processor multiplies no bf16: {', '.join(missing)}."
+    text = table(rows, note=note.strip(), kind=kind)
     print(text)
     if not arguments.dry:
         write(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import plain
+from bench import plain, tasks
 from bench.dashboard import live_run
 from bench.report import Row, table, write
 from bench.timing import Times, interleaved, ratio
@@ -38,6 +38,18 @@ def test_the_straightforward_run_learns_and_logs_every_fifth_step() -> None:
     log = plain.reference_run(SHAPE, some_ids(100).repeat(2), some_ids(60, seed=1), some_ids(3)[None], epochs=3)
     assert [step for step, *_ in log] == [0, 5, 10, 15]
     assert log[-1][1] < log[0][1]
+
+
+def test_what_needs_bf16_is_left_out_where_the_processor_has_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = Row("a question", 1.0, 1.0, "", "")
+    monkeypatch.setattr(tasks, "TASKS", dict.fromkeys(tasks.TASKS, lambda short: [row]))
+    for has, left in ((True, []), (False, ["training", "small"])):
+        monkeypatch.setattr(tasks, "multiplies_bf16", lambda has=has: has)
+        assert tasks.left_out(["training", "fp32", "small"]) == left
+        assert tasks.measure(["training", "fp32", "small"], short=True) == [row] * (3 - len(left))
+        assert ("training: left out" in capsys.readouterr().err) is not has
 
 
 def test_contestants_take_turns_and_the_first_rounds_do_not_count() -> None:

@@ -11,7 +11,9 @@ import streamlit as st
 
 from gptlab.figures import BEST, FAINT, TRAIN, VAL
 
-__all__ = ["BEST", "FAINT", "TRAIN", "VAL", "ago", "duration", "escape", "number", "page_header", "plain", "roughly", "size"]
+__all__ = [
+    "BEST", "FAINT", "TRAIN", "VAL", "ago", "duration", "escape", "number", "page_header", "plain", "roughly", "size",
+]  # fmt: skip
 
 Tone = Literal["normal", "muted", "strong"]
 

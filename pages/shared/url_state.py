@@ -83,7 +83,7 @@ def restore(page: str, fields: Sequence[Field]) -> list[str]:
                     value = field.read(named[field.name])
                 except ValueError as error:
                     default = "" if field.default is None else f" {field.write(field.default)} stands instead."
-                    refused.append(f"The link’s {field.name.replace('_', ' ')} is left out: {error}.{default}")
+                    refused.append(f"The link’s value of {field.name.replace('_', ' ')} is left out: {error}.{default}")
             if value is None:
                 st.session_state.pop(field.key, None)
             else:
