@@ -76,9 +76,8 @@ def test_values_in_a_link_that_make_no_sense_are_as_good_as_not_there_and_that_i
     app = dashboard("playground", run=run.id, **link)
     assert not app.exception
     said = [toast.value.replace("\\", "") for toast in app.toast]
-    assert (
-        f"The link’s new tokens is left out: 1000000 is not from 1 to {MOST_NEW_TOKENS:,}. 50 stands instead." in said
-    )
+    most = f"1000000 is not from 1 to {MOST_NEW_TOKENS:,}"
+    assert f"The link’s value of new tokens is left out: {most}. 50 stands instead." in said
     assert "The link’s value of top p is left out: 7 is not from 0.0 to 1.0." in said
     assert "The link’s value of temperature is left out: 'hot' is no number. 0 stands instead." in said
     assert len(said) == 5
