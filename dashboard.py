@@ -42,16 +42,22 @@ def settle() -> None:
     gc.freeze()
 
 
+def to_corpus() -> None:
+    """``/corpus``: the first page stands at ``/`` alone, but whoever types its name means it."""
+    st.switch_page("pages/corpus.py", query_params=st.query_params.to_dict())
+
+
 def main() -> None:
     st.set_page_config(page_title="gptlab", page_icon=str(HERE / "pages" / "shared" / "favicon.svg"), layout="wide")
     st.logo(HERE / "pages" / "shared" / "logo.svg", size="large")
-    pages = [
-        st.Page("pages/corpus.py", title="Corpus", icon=":material/menu_book:", default=True),
+    pages = [  # the first one is served at "/" whatever its path, which only leaves the name "corpus" to its alias
+        st.Page("pages/corpus.py", title="Corpus", icon=":material/menu_book:", url_path="start", default=True),
         st.Page("pages/hyperparameters.py", title="Hyperparameters", icon=":material/tune:"),
         st.Page("pages/training.py", title="Training", icon=":material/show_chart:"),
         st.Page("pages/samples.py", title="Samples", icon=":material/format_quote:"),
         st.Page("pages/playground.py", title="Playground", icon=":material/edit_note:"),
         st.Page("pages/runs.py", title="Runs", icon=":material/folder_copy:"),
+        st.Page(to_corpus, title="Corpus", url_path="corpus", visibility="hidden"),
     ]
     page = st.navigation(pages, expanded=True)
     with st.sidebar:

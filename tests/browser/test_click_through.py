@@ -187,6 +187,13 @@ def test_two_tabs_agree_and_two_presses_start_one_run(dashboard: Dashboard, page
         expect(chip(tab, "Stopped")).to_be_visible(timeout=PATIENCE)
 
 
+def test_the_corpus_page_is_found_by_its_name_too(dashboard: Dashboard, page: Page) -> None:
+    page.goto(f"{dashboard.url}/corpus?run=abc")
+    expect(page.get_by_role("heading", name="Corpus", exact=True)).to_be_visible(timeout=PATIENCE)
+    expect(page).to_have_url(f"{dashboard.url}/?run=abc", timeout=PATIENCE)
+    expect(page.get_by_role("dialog")).to_have_count(0)  # Streamlit's "Page not found"
+
+
 def test_a_second_run_on_the_device_is_asked_about_first(dashboard: Dashboard, page: Page) -> None:
     slow_draft()
     run = start(page, dashboard)
