@@ -97,7 +97,7 @@ def _texts(generation: Generation | None, show_whitespace: bool) -> None:
             st.session_state[CHOSEN] = (place, pressed - shown)
             st.rerun()
         elif pressed is not None:
-            trace(tokens[pressed]["id"])
+            trace(tokens[pressed]["id"], [token["id"] for token in tokens[:pressed]])
 
 
 def _heading(generation: Generation, place: int) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import streamlit as st
 
 from gptlab.config import RunConfig
@@ -14,6 +16,7 @@ from gptlab.tokenizer import Ids
 from pages.shared.look import number
 from pages.shared.token_strip import PLACE, token_strip, tokens_of
 
+_Whole = npt.NDArray[np.integer]
 MOST_PLACES = 200  # that can be gone through
 AROUND = 24  # tokens shown on either side
 
@@ -21,13 +24,17 @@ AROUND = 24  # tokens shown on either side
 @dataclass(frozen=True, eq=False)
 class Found:
     """The places of a token: ``training`` and ``validation`` count them; ``places`` are (part, index among the part's
-    tokens), the first ``MOST_PLACES`` of them."""
+    tokens), the first ``MOST_PLACES`` of them. ``nearest``: which of them is most like the place asked about, with
+    ``shared`` tokens before it the same, of ``n_asked``."""
 
     training: int
     validation: int
     places: tuple[tuple[str, int], ...]
     parts: dict[str, Ids]
     context_length: int
+    nearest: int = 0
+    shared: int = 0
+    n_asked: int = 0
 
     def before(self, place: int) -> tuple[int, ...]:
         """What a model reads before the token stands there: at most a context."""
@@ -40,17 +47,37 @@ class Found:
         return (*self.before(place), int(self.parts[part][index]))
 
 
-def found_in(corpus: Corpus, config: RunConfig, token: int) -> Found:
+def found_in(corpus: Corpus, config: RunConfig, token: int, after: Sequence[int] = ()) -> Found:
+    """Where ``token`` stands in the text; ``after``: the tokens before it where somebody asked about it."""
     train, val = corpus.split_ids(config.data.train_ratio)
     parts = {"training": train, "validation": val}
     counts: list[int] = []
     places: list[tuple[str, int]] = []
+    nearest, shared = None, 0
     for name, ids in parts.items():
         found = occurrences(ids, token, 0)
         counts.append(found.count)
-        first = np.flatnonzero(np.asarray(ids) == token)[: MOST_PLACES - len(places)]
-        places += [(name, int(index)) for index in first]
-    return Found(counts[0], counts[1], tuple(places), parts, config.model.context_length)
+        every = np.flatnonzero(np.asarray(ids) == token)
+        places += [(name, int(index)) for index in every[: MOST_PLACES - len(places)]]
+        alike = _same_before(np.asarray(ids), every, after)
+        if len(every) and alike.max() > shared:
+            nearest, shared = (name, int(every[alike.argmax()])), int(alike.max())
+    if nearest is not None and nearest not in places:
+        places.append(nearest)
+    length = config.model.context_length
+    at = places.index(nearest) if nearest is not None else 0
+    return Found(counts[0], counts[1], tuple(places), parts, length, at, shared, len(after))
+
+
+def _same_before(ids: _Whole, places: _Whole, after: Sequence[int]) -> _Whole:
+    """For each of the ``places`` in ``ids`` how many tokens in a row before it are those that ``after`` ends with."""
+    alike = np.zeros(len(places), dtype=np.int64)
+    alive = np.ones(len(places), dtype=bool)
+    for back, wanted in enumerate(reversed(after), 1):
+        alive &= places >= back
+        alive[alive] = ids[places[alive] - back] == wanted
+        alike += alive
+    return alike
 
 
 def places_link(corpus: Corpus, config: RunConfig, found: Found, epochs: tuple[int, ...]) -> int | None:
@@ -64,8 +91,8 @@ def places_link(corpus: Corpus, config: RunConfig, found: Found, epochs: tuple[i
         st.caption("The model never met it in this text: its embedding is what it was at the start, but for decay.")
         return None
     n = len(found.places)
-    raw = st.query_params.get(PLACE, "1")
-    chosen = min(n, max(1, int(raw))) if raw.isdecimal() else 1
+    raw = st.query_params.get(PLACE, "")
+    chosen = min(n, max(1, int(raw))) if raw.isdecimal() and len(raw) < 10 else found.nearest + 1
     st.session_state["chain.place"] = chosen
     more = f" of {n:,}" if n == total else f" of the first {n:,}"
     if n > 1:
@@ -77,10 +104,19 @@ def places_link(corpus: Corpus, config: RunConfig, found: Found, epochs: tuple[i
     tokens = tokens_of(ids[low : index + AROUND + 1].tolist())
     tokens[index - low]["here"] = True
     token_strip(tokens, key="chain.strip", label="The token where it stands in the text", height=130)
+    if found.shared and chosen == found.nearest + 1:
+        st.caption(_likeness(found))
     st.caption(
         f"Token {index + 1:,} of {len(ids):,} of the {part} part. {_windows(config, part, index, len(ids), epochs)}"
     )
     return chosen - 1
+
+
+def _likeness(found: Found) -> str:
+    if found.shared == found.n_asked:
+        return "The same text stands before it here as where you pressed."
+    few = "Only the token before it is" if found.shared == 1 else f"The {found.shared} tokens before it are"
+    return f"{few} the same here as where you pressed; no other place is more like it."
 
 
 def _times(count: int) -> str:

@@ -43,7 +43,8 @@ def chosen_token(tree: Tree, fork: Fork) -> None:
         with st.container(horizontal=True):
             again = st.button("Write on from before it", icon=":material/refresh:", key="regenerate-here")
             if st.button("Where this token comes from", icon=":material/account_tree:", key="trace-chosen"):
-                trace(token.id)
+                before = [earlier.id for earlier in branch.generation.texts[text][:place]]
+                trace(token.id, [*branch.generation.prompts[text].ids, *before])
     if pressed is not None or again:
         fork(text, place, None if again else pressed)
         st.rerun()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gptlab.config import SamplingConfig
+from pages.shared.watched_thread import PATIENCE, WatchedThread
 
 if TYPE_CHECKING:
     from gptlab.model import GPTModel
     from gptlab.sampling import GeneratedToken
 
-PATIENCE = 10.0  # seconds that a thread writes on while no page looks: then the page was left
-SMALL_MODEL = 40_000_000  # parameters: below, a second core costs more waiting than it saves work
 MOST_SEARCHED = 100  # new tokens of a beam search, which cannot be stopped half-way
 LONGEST_PROMPT = 100_000  # characters; far more than any model here can read
 
@@ -45,18 +43,18 @@ def read_prompt(text: str) -> Prompt:
     return Prompt(tuple(ids), from_nothing=not text, cut_characters=len(text) - len(read))
 
 
-class Generation:
+class Generation(WatchedThread):
     """One answer, from the prompt on. ``open_model`` is called in the thread, so that loading can be watched too.
 
     ``kept``: tokens that the answer begins with, from an earlier one. ``more``: further prompts, continued side by
     side with the first. ``beams`` above 1: beam search. Of a seed, the n-th text takes the n-th after it, so that
     samples of one prompt differ.
 
-    The thread ends when the answer is complete, after ``stop()``, or when nobody has called ``watch()`` for
-    ``patience`` seconds. ``texts``, one list of tokens a prompt, only grow; ``state`` and ``fault`` say how it
-    stands. ``sparing``: use one core only, because something trains on the others; threads that wait for each other's
-    turn would slow both to a crawl.
+    The thread ends when the answer is complete, after ``stop()``, or when the page was left. ``texts``, one list of
+    tokens a prompt, only grow; ``state`` and ``fault`` say how it stands.
     """
+
+    broke_off = "The answer broke off"
 
     def __init__(
         self,
@@ -71,40 +69,18 @@ class Generation:
         sparing: bool = False,
         patience: float = PATIENCE,
     ) -> None:
+        super().__init__("playground", sparing=sparing, patience=patience)
         self.prompts = (prompt, *more)
         self.n_kept = len(kept)
-        self.sampling, self.title, self._sparing = sampling, title, sparing
+        self.sampling, self.title = sampling, title
         self.beams = beams
         self.notes: tuple[str, ...] = ()  # of beam search: one for each text
         self.manner = f"beam search with {beams} beams" if beams > 1 else ""
         self.texts: list[list[GeneratedToken]] = [list(kept), *([] for _ in more)]
         self.state: State = "loading"
-        self.fault = ""
         self.first_at = self.last_at = 0.0
-        self._open_model, self._patience = open_model, patience
-        self._stop, self._ended = threading.Event(), threading.Event()
-        self._watched = time.monotonic()
-        self._thread = threading.Thread(target=self._write, name="playground", daemon=True)
-
-    def start(self) -> Generation:
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        """Ask the thread to end after the token that it is at."""
-        self._stop.set()
-
-    def watch(self) -> None:
-        """Say that somebody is still looking."""
-        self._watched = time.monotonic()
-
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait for the end, at most ``seconds``. True: it has ended."""
-        return self._ended.wait(seconds)
-
-    @property
-    def active(self) -> bool:
-        return not self._ended.is_set()
+        self._open_model = open_model
+        self._outcome: State = "failed"
 
     @property
     def prompt(self) -> Prompt:
@@ -137,28 +113,16 @@ class Generation:
         text = token_ids_to_text([*prompt.ids, *(token.id for token in list(self.texts[number]))])
         return text.removeprefix(END_OF_TEXT) if prompt.from_nothing else text
 
-    def _write(self) -> None:
-        outcome: State = "failed"
-        try:
-            outcome = self._outcome()
-        except ValueError as error:
-            self.fault = str(error)
-        except Exception as error:
-            memory = "out of memory" in str(error).lower() or isinstance(error, MemoryError)
-            reason = "there is not enough memory for this model" if memory else f"{type(error).__name__}: {error}"
-            self.fault = f"The answer broke off: {reason}."
-        finally:
-            self.state = outcome
-            del self._open_model  # a cached model may leave as soon as nobody writes with it
-            self._ended.set()
+    def work(self) -> None:
+        self._outcome = self._write()
 
-    def _outcome(self) -> State:
-        import torch
+    def ended(self) -> None:
+        self.state = self._outcome
+        del self._open_model  # a cached model may leave as soon as nobody writes with it
 
-        from gptlab.device import available_cores
-
+    def _write(self) -> State:
         model = self._open_model()
-        torch.set_num_threads(1 if self._sparing or model.n_parameters < SMALL_MODEL else available_cores())
+        self.use_cores_for(model)
         self.first_at = self.last_at = time.monotonic()
         self.state = "writing"
         if self.beams > 1:
@@ -166,9 +130,9 @@ class Generation:
             return "done"
         steps = self._steps(model)
         while True:
-            if self._stop.is_set():
+            if self.stopped:
                 return "stopped"
-            if time.monotonic() - self._watched > self._patience:
+            if self.left:
                 return "left"
             tokens = next(steps, None)
             if tokens is None:

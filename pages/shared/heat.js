@@ -91,7 +91,11 @@ function draw(kept) {
     text: token.text.replace(/\s*\n\s*/g, " "),
     ...(at === 0 ? { mark: "prompt", title: "first of the passage: nothing predicts it" } : { p: losses[y][at - 1] === null ? undefined : Math.exp(-losses[y][at - 1]), plain: true, title: nats(losses[y][at - 1]) }),
   }));
-  kept.cleanup = token_strip({ parentElement: kept.passage, data: { tokens: shown, label: "The passage " + kept.title.textContent.toLowerCase(), legend: true, empty: "" } });
+  kept.cleanup = token_strip({
+    parentElement: kept.passage,
+    setTriggerValue: (name, pressed) => kept.setTriggerValue(name, pressed),
+    data: { tokens: shown, label: "The passage " + kept.title.textContent.toLowerCase(), legend: true, empty: "", pressable: true, hint: "Press: where it comes from" },
+  });
   paint(kept);
   if (kept.details.open) table(kept);
 }
@@ -169,7 +173,7 @@ function build(root) {
 }
 
 export default function (component) {
-  const { data, parentElement } = component;
+  const { data, parentElement, setTriggerValue } = component;
   let kept = state.get(parentElement);
   if (!kept || !kept.host.isConnected) {
     kept = build(parentElement);
@@ -179,6 +183,7 @@ export default function (component) {
   const followed = first || kept.epoch === kept.data.epochs.at(-1);
   const other = kept.data && kept.data.tokens.length !== data.tokens.length;
   kept.data = data;
+  kept.setTriggerValue = setTriggerValue;
   if (other || kept.cursor.y >= data.epochs.length) kept.cursor = { x: null, y: 0 };
   if (followed || !data.epochs.includes(kept.epoch)) kept.epoch = data.epochs.at(-1);
   if (first && data.epochs.includes(data.asked)) kept.epoch = data.asked;

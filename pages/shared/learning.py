@@ -70,12 +70,13 @@ def cost_of(probes: Sequence[Probed], log: RunLog) -> str:
 
 def heat_strip(run: Run, passage: Passage, *, key: str) -> None:
     """Tokens from left to right, epochs from top to bottom; the more ink, the more surprising the token."""
-    from pages.shared.token_strip import tokens_of
+    from pages.shared.token_strip import tokens_of, trace
 
     epochs = thinned(passage.epochs, MOST_ROWS)
     rows = [[round(x, 3) if math.isfinite(x) else None for x in passage.losses[epoch]] for epoch in epochs]
-    component("heat", uses=("token_strip",))(
+    pressed = component("heat", uses=("token_strip",))(
         key=key,
+        on_pressed_change=lambda: None,
         data={
             "run": run.id,
             "asked": wanted_epoch(),
@@ -86,7 +87,9 @@ def heat_strip(run: Run, passage: Passage, *, key: str) -> None:
                 round(passage.mean(epoch), 3) if math.isfinite(passage.mean(epoch)) else None for epoch in epochs
             ],
         },
-    )
+    ).pressed
+    if pressed:
+        trace(int(pressed["id"]), pressed["after"])
 
 
 def _told(passage: Passage) -> None:

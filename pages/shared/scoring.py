@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from gptlab.probing import Passage
 from gptlab.runs import CheckpointInfo, Run
+from pages.shared.watched_thread import PATIENCE, WatchedThread
 
 if TYPE_CHECKING:
     from gptlab.model import GPTModel
 
-PATIENCE = 10.0  # seconds that the thread goes on while no page looks
 MOST_CHECKPOINTS = 40
-SMALL_MODEL = 40_000_000  # parameters: below, a second core costs more waiting than it saves work
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,10 @@ def kept_epochs(run: Run, most: int = MOST_CHECKPOINTS) -> list[Kept]:
     return [Kept(epoch, found[epoch]) for epoch in known]
 
 
-class Scoring:
+class Scoring(WatchedThread):
     """The losses of a passage under each of some weights. ``passage`` and ``done`` grow; ``fault`` says why not."""
+
+    broke_off = "Scoring broke off"
 
     def __init__(
         self,
@@ -53,59 +53,29 @@ class Scoring:
         sparing: bool = False,
         patience: float = PATIENCE,
     ) -> None:
-        self.passage, self.kept, self.done, self.fault = passage, list(kept), 0, ""
+        super().__init__("score-a-passage", sparing=sparing, patience=patience)
+        self.passage, self.kept, self.done = passage, list(kept), 0
         self.seconds = 0.0
-        self._open_model, self._sparing, self._patience = open_model, sparing, patience
-        self._stop, self._ended = threading.Event(), threading.Event()
-        self._watched = time.monotonic()
-        self._thread = threading.Thread(target=self._work, name="score-a-passage", daemon=True)
+        self._open_model = open_model
 
-    def start(self) -> Scoring:
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        """Ask the thread to end after the weights that it is at."""
-        self._stop.set()
-
-    def watch(self) -> None:
-        """Say that somebody is still looking."""
-        self._watched = time.monotonic()
-
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait for the end, at most ``seconds``. True: it has ended."""
-        return self._ended.wait(seconds)
-
-    @property
-    def active(self) -> bool:
-        return not self._ended.is_set()
-
-    def _work(self) -> None:
+    def work(self) -> None:
         began = time.monotonic()
         try:
             self._score()
-        except ValueError as error:
-            self.fault = str(error)
-        except Exception as error:
-            memory = "out of memory" in str(error).lower() or isinstance(error, MemoryError)
-            reason = "there is not enough memory for this model" if memory else f"{type(error).__name__}: {error}"
-            self.fault = f"Scoring broke off: {reason}."
         finally:
             self.seconds = time.monotonic() - began
-            self._ended.set()
 
     def _score(self) -> None:
         import torch
 
-        from gptlab.device import available_cores
         from gptlab.loss import token_losses
 
         ids = torch.tensor(self.passage.token_ids)
         for item in self.kept:
-            if self._stop.is_set() or time.monotonic() - self._watched > self._patience:
+            if self.stopped or self.left:
                 return
             model = self._open_model(item.checkpoint)
-            torch.set_num_threads(1 if self._sparing or model.n_parameters < SMALL_MODEL else available_cores())
+            self.use_cores_for(model)
             losses = tuple(token_losses(model, ids).tolist())
             self.passage = replace(self.passage, losses={**self.passage.losses, item.epoch: losses})
             self.done += 1

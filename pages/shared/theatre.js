@@ -5,6 +5,7 @@ const state = new WeakMap();
 const INKS = ["transparent", "#e69f0026", "#e69f0055", "#e69f0099", "#d55e00b8"]; // of the tints of a token strip
 const LEVELS = [0.5, 0.2, 0.05, 0.01];
 const AGAINST = { before: "the epoch before", after: "the epoch after", held: "the epoch held", off: "nothing" };
+const HINT = "Press: where it comes from";
 const BEAT = 850; // milliseconds an epoch while playing
 
 const element = (tag, className, text) => {
@@ -87,7 +88,11 @@ function drawSide(kept, side, frame, number, same, mark) {
   side.box.hidden = !sample;
   if (!sample) return;
   const tokens = tokensOf(kept, sample, same, mark);
-  side.cleanup = token_strip({ parentElement: side.strip, data: { tokens, show_whitespace: kept.whitespace.checked, label: frame.name, empty: "Nothing was written." } });
+  side.cleanup = token_strip({
+    parentElement: side.strip,
+    setTriggerValue: (name, pressed) => kept.setTriggerValue(name, pressed),
+    data: { tokens, show_whitespace: kept.whitespace.checked, label: frame.name, empty: "Nothing was written.", pressable: true, hint: HINT },
+  });
   const changed = same ? sample.ids.length - sample.prompt - same.reduce((sum, [, , length]) => sum + length, 0) : null;
   const facts = [...sample.facts];
   if (changed !== null && mark === "added") facts.push(["differs", sample.ids.length > sample.prompt ? Math.round((100 * changed) / (sample.ids.length - sample.prompt)) + " %" : "–"]);
@@ -309,7 +314,7 @@ const nearest = (kept, epoch) =>
   kept.data.frames.reduce((best, frame) => (Math.abs(frame.epoch - epoch) < Math.abs(best - epoch) ? frame.epoch : best), kept.data.frames[0].epoch);
 
 export default function (component) {
-  const { data, parentElement, setStateValue } = component;
+  const { data, parentElement, setStateValue, setTriggerValue } = component;
   let kept = state.get(parentElement);
   if (!kept || !kept.host.isConnected) {
     kept = build(parentElement);
@@ -318,6 +323,7 @@ export default function (component) {
   const before = kept.data;
   kept.data = data;
   kept.setStateValue = setStateValue;
+  kept.setTriggerValue = setTriggerValue;
   const newest = data.frames.at(-1).epoch;
   const followed = before && kept.epoch === before.frames.at(-1).epoch;
   if (!before || before.run !== data.run || before.times !== data.times) {

@@ -17,6 +17,7 @@ from pages.shared.component import component
 from pages.shared.copied import Copies
 from pages.shared.epoch_samples import certainty, continuation, count_words, epoch_name, val_loss_at, written_ids
 from pages.shared.look import number
+from pages.shared.token_strip import trace
 
 MOST_FRAMES = 160
 ASKED = "theatre.asked"  # how often an epoch was asked for by name
@@ -82,9 +83,11 @@ def theatre(
         "frames": frame_data(frames, log, copies),
         "held": {"epoch": held, "same": _against(frames, held)} if held in frames else None,
     }
-    component("theatre", uses=("token_strip",))(
-        key=key, data=data, default={"held": None}, on_held_change=lambda: None
-    )  # fmt: skip
+    pressed = component("theatre", uses=("token_strip",))(
+        key=key, data=data, default={"held": None}, on_held_change=lambda: None, on_pressed_change=lambda: None
+    ).pressed
+    if pressed:
+        trace(int(pressed["id"]), pressed["after"])
 
 
 def pieces_of(samples: Iterable[Sampled]) -> dict[int, tuple[str, str]]:

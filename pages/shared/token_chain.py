@@ -16,7 +16,7 @@ from pages.shared.draft import read_draft
 from pages.shared.look import escape, plain
 from pages.shared.store import kept, store
 from pages.shared.text_table import text_table
-from pages.shared.token_strip import PLACE, TRACED
+from pages.shared.token_strip import AFTER, CONTEXT, PLACE, TRACED
 
 LINKS = {"losses": "Its loss at each epoch", "neighbours": "Its neighbours", "attention": "What predicted it"}
 
@@ -44,8 +44,14 @@ def token_dialog() -> None:
     st.dialog("Where this token comes from", width="large", on_dismiss=_close)(_chain)(makeup)
 
 
+def _after() -> tuple[int, ...]:
+    """What the URL says of the tokens before it; nothing where that makes no sense."""
+    raw = st.query_params.get(AFTER, "").split(".")[-CONTEXT:]
+    return tuple(map(int, raw)) if all(id_.isdecimal() and len(id_) < 10 for id_ in raw) else ()
+
+
 def _close() -> None:
-    for name in (TRACED, PLACE):
+    for name in (TRACED, PLACE, AFTER):
         if name in st.query_params:
             del st.query_params[name]
 
@@ -58,7 +64,7 @@ def _chain(makeup: TokenMakeup) -> None:
     _merges(makeup)
     try:
         setting = _setting()
-        found = found_in(setting.corpus, setting.config, makeup.id)
+        found = found_in(setting.corpus, setting.config, makeup.id, _after())
     except (ValueError, OSError) as error:
         st.caption(escape(str(error)))
         return

@@ -2,6 +2,7 @@
 
 const state = new WeakMap();
 const GLYPHS = { " ": "\u00b7", "\t": "\u21e5", "\n": "\u21b5", "\r": "\u240d" };
+const CONTEXT = 12; // tokens before a pressed one that are told with it
 const LEVELS = [0.5, 0.2, 0.05, 0.01];
 const LEGEND = ["50 % and more", "20 to 50 %", "5 to 20 %", "1 to 5 %", "below 1 %"];
 
@@ -133,7 +134,8 @@ function build(root) {
     if (!span) return;
     showCard(kept, span);
     const index = Number(span.dataset.index);
-    if (kept.pressable && kept.tokens[index]) kept.press({ index, id: kept.tokens[index].id });
+    const after = kept.tokens.slice(Math.max(0, index - CONTEXT), index).map((before) => before.id);
+    if (kept.pressable && kept.tokens[index]) kept.press({ index, id: kept.tokens[index].id, after });
   };
   strip.addEventListener("click", press);
   strip.addEventListener("focusin", (event) => {

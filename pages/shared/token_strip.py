@@ -13,6 +13,8 @@ from pages.shared.component import component
 Token = dict[str, Any]
 TRACED = "token"  # the token whose chain is open, in the URL
 PLACE = "place"  # which of its places in the text is looked at, from 1
+AFTER = "after"  # the tokens that stood before it where it was pressed
+CONTEXT = 12  # of them at most
 
 
 def tokens_of(ids: Sequence[int], probabilities: Sequence[float | None] = (), *, prompt: int = 0) -> list[Token]:
@@ -33,10 +35,16 @@ def tokens_of(ids: Sequence[int], probabilities: Sequence[float | None] = (), *,
     return found
 
 
-def trace(token: int) -> None:
-    """Open the chain of a token: the page is drawn again, with the dialog on it."""
-    st.query_params.pop(PLACE, None)
+def trace(token: int, after: Sequence[int] = ()) -> None:
+    """Open the chain of a token: the page is drawn again, with the dialog on it.
+
+    ``after``: the tokens before it where it was pressed, by which its place in the text is told from its others.
+    """
+    for name in (PLACE, AFTER):
+        st.query_params.pop(name, None)
     st.query_params[TRACED] = str(token)
+    if len(after):
+        st.query_params[AFTER] = ".".join(str(int(id_)) for id_ in after[-CONTEXT:])
     st.rerun()
 
 
@@ -78,7 +86,7 @@ def token_strip(
         on_pressed_change=lambda: None,
     ).pressed
     if pressed and press == "trace":
-        trace(int(pressed["id"]))
+        trace(int(pressed["id"]), pressed["after"])
     if pressed and press == "choose":
         place = int(pressed["index"])
         return place if place < len(tokens) and tokens[place]["id"] == pressed["id"] else None

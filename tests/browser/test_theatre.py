@@ -72,6 +72,21 @@ def test_epochs_are_gone_through_compared_and_read_without_asking_the_server(das
     expect(page.locator(".heat-told")).to_contain_text("nats, probability")
 
 
+def test_a_token_of_a_sample_and_of_a_watched_passage_leads_to_its_place_in_the_text(
+    dashboard: Dashboard, page: Page
+) -> None:
+    run = a_run(dashboard.store)
+    page.goto(f"{dashboard.url}/samples?run={run.id}")
+    for where in (page.locator(".th-side").first, page.locator(".heat")):
+        where.locator(".tok", has_text="lamp").click(timeout=PATIENCE)
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_text("Where this token comes from")).to_be_visible(timeout=PATIENCE)
+        expect(dialog.get_by_text("here as where you pressed")).to_be_visible(timeout=PATIENCE)
+        dialog.get_by_role("button", name="Close").click()
+        expect(page).not_to_have_url(re.compile("token="), timeout=PATIENCE)
+        assert "after=" not in page.url
+
+
 def test_the_chart_and_the_samples_beside_it_agree_on_the_epoch(dashboard: Dashboard, page: Page) -> None:
     run = a_run(dashboard.store)
     page.goto(f"{dashboard.url}/training?run={run.id}")

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from gptlab import inspection, sampling
 from gptlab.checkpoint import load_model, save_best, save_checkpoint
 from gptlab.config import SamplingConfig
+from gptlab.corpus import open_corpus
 from gptlab.inspection import attention_maps
 from gptlab.model import GPTModel
 from gptlab.runs import Run, RunStore
@@ -310,6 +311,26 @@ def test_a_token_in_the_address_opens_its_chain_on_any_page(run: Run) -> None:
         merges = next(data for data in components(app, "text_table") if data["label"] == "Merges")
         assert merges["rows"][-1][1].endswith("→  ·river")
         assert "37 times in the training part" in words(app)
+
+
+def test_of_a_tokens_places_the_one_that_was_pressed_is_shown(run: Run) -> None:
+    config = run.config
+    train, val = open_corpus(config.data.corpus).split_ids(config.data.train_ratio)
+    there = [(part, int(place)) for part in (train, val) for place in np.flatnonzero(part == 7850)]
+    for chosen in (5, len(there) - 1):  # one of the training part, the last of the validation part
+        part, place = there[chosen]
+        after = ".".join(map(str, part[place - 12 : place]))
+        app = dashboard("corpus", run=run.id, token="7850", after=after)
+        assert app.number_input(key="chain.place").value == chosen + 1
+        assert "The same text stands before it here as where you pressed." in words(app)
+    app = dashboard("corpus", run=run.id, token="7850", after=f"1.2.{train[there[3][1] - 1]}")
+    assert "same here as where you pressed; no other place is more like it." in words(app)
+    app.number_input(key="chain.place").set_value(2).run()
+    assert "as where you pressed" not in words(app)
+    for nonsense in ("x", "1..2", "9" * 30, "99999999"):
+        app = dashboard("corpus", run=run.id, token="7850", after=nonsense)
+        assert not app.exception
+        assert app.number_input(key="chain.place").value == 1
 
 
 @pytest.mark.parametrize("token", ["50257", "-1", "river", "<b>"])
