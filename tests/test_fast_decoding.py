@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gptlab.config import SamplingConfig
-from gptlab.fast.decoding import Reader, check_weights, weights_of
+from gptlab.fast import decoding
+from gptlab.fast.decoding import Reader, _divided, check_weights, weights_of
 from gptlab.fast.precision import onednn_products
 from gptlab.model import GPTModel
 from gptlab.sampling import generate, generate_batch, generate_steps
@@ -60,6 +64,38 @@ def test_prepared_weights_are_kept_until_the_model_changes() -> None:
     with torch.no_grad():
         here.out_head.weight.mul_(2)
     assert weights_of(here, "bf16") is not first
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize(("n_rows", "bias"), [(1, False), (1, True), (4, True)])
+@pytest.mark.parametrize("n_out", [2, 12, 13])
+def test_a_product_divided_among_threads_is_the_product(n_threads: int, n_rows: int, bias: bool, n_out: int) -> None:
+    torch.set_num_threads(n_threads)
+    stream = torch.Generator().manual_seed(n_out)
+    x, matrix = torch.randn(n_rows, 20, generator=stream), torch.randn(n_out, 20, generator=stream)
+    added = torch.randn(n_out, generator=stream) if bias else None
+    torch.testing.assert_close(_divided(x, matrix, added), F.linear(x, matrix, added))
+
+
+@pytest.mark.usefixtures("threads")
+def test_where_nothing_is_wider_than_avx2_the_threads_share_each_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    here, calls = trained_like(), []
+    right = list(generate(here, some_ids(4), SamplingConfig(max_new_tokens=30)))  # also past the context
+    monkeypatch.setattr(decoding, "multiplies_bf16", lambda: False)
+    monkeypatch.setattr(decoding, "_divided", lambda x, *rest: (calls.append(len(x)), _divided(x, *rest))[1])
+    with torch.no_grad():
+        here.out_head.weight.mul_(1)  # so that the weights are prepared again
+    assert list(generate(here, some_ids(4), SamplingConfig(max_new_tokens=30))) == right
+    assert calls.count(1) > 20
 
 
 def test_unknown_weights_are_refused_with_those_that_exist() -> None:

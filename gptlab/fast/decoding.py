@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptlab.fast.head import padded
-from gptlab.fast.precision import onednn_is_exact, onednn_products
+from gptlab.fast.precision import multiplies_bf16, onednn_is_exact, onednn_products
 from gptlab.model import GPTModel
 
 Weights = Literal["fp32", "bf16", "int8"]
@@ -33,8 +33,28 @@ def _product(weights: Weights, *matrices: Tensor, bias: Tensor | None = None) ->
     added = None if bias is None else bias.to(dtype)
     if weights == "int8":
         return _int8_product(joined, added)
+    if weights == "fp32" and not multiplies_bf16():
+        return lambda x: _divided(x, joined, added)
     matrix = joined.to(dtype)
     return lambda x: F.linear(x, matrix, added)
+
+
+def _divided(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear``; of a single row each thread does its share of the outputs, as one product of a batch.
+
+    Both libraries multiply a matrix with one vector on one core where there are no wider instructions than AVX2, and
+    one core cannot read memory as fast as two.
+    """
+    n, parts = len(matrix), torch.get_num_threads()
+    even = n - n % parts
+    if len(x) != 1 or parts == 1 or not even:
+        return F.linear(x, matrix, bias)
+    shares = matrix[:even].view(parts, even // parts, -1)
+    y = torch.empty(1, n)
+    torch.bmm(x.expand(parts, 1, -1), shares.transpose(1, 2), out=y[:, :even].view(parts, 1, -1))
+    if even < n:
+        y[:, even:] = F.linear(x, matrix[even:])
+    return y if bias is None else y.add_(bias)
 
 
 def _int8_product(matrix: Tensor, bias: Tensor | None) -> Product:
@@ -127,7 +147,8 @@ class Reader:
 
     def read(self, ids: Tensor, start: Tensor | None = None) -> Tensor:
         """Token ids [B, T] that follow what was read -> logits [B, V] (fp32) of the token after the last."""
-        with onednn_products(self.weights.dtype == torch.float32 and onednn_is_exact()):
+        divided = ids.numel() == 1 and not multiplies_bf16()
+        with onednn_products(self.weights.dtype == torch.float32 and onednn_is_exact() and not divided):
             return self._read(ids, start)  # the usual library multiplies a matrix with one vector on one core only
 
     def _read(self, ids: Tensor, start: Tensor | None) -> Tensor:
