@@ -10,11 +10,12 @@ import math
 import zlib
 from bisect import bisect_left
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gptlab.events import Evaluated, Stepped
 from gptlab.log import RunLog
-from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, smooth, thin, trained_seconds
+from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, smooth, step_positions, thin, trained_seconds
 from gptlab.panels import end_of, layout_of
 
 TRAIN, VAL, BEST, RATE, NORM, FAINT = "#0072B2", "#D55E00", "#009E73", "#8C6D1F", "#7B5EA7", "#8A8578"
@@ -58,14 +59,15 @@ def training_figure(
     ``unigram_entropy`` (nats a token) is where a model would stand that only knows how often each token occurs.
     ``revision`` names the run: zoom is kept as long as it and the kind of the axes stay the same.
     """
-    steps: Sequence[Stepped] = log.steps if log else ()
-    evaluations: Sequence[Evaluated] = log.evaluations if log else ()
+    log = log or RunLog(Path())  # an empty one
+    steps = log.steps
+    evaluations = log.evaluations
     if axis == "epoch" and not extent.steps_per_epoch and steps:
         axis = "step"
-    seconds = trained_seconds(log.events) if log and axis == "time" else {}
-    step_x = positions(steps, axis, extent, seconds)
+    seconds = trained_seconds(log.events) if axis == "time" else {}
+    step_x = step_positions(log, axis, extent, seconds)
     eval_x = positions(evaluations, axis, extent, seconds)
-    losses = [row.loss for row in steps]
+    losses = log.columns["loss"]
     val = [row.val_loss for row in evaluations]
     end = end_of(axis, extent, step_x)
     after_best = _after_best(evaluations)
@@ -154,21 +156,9 @@ def training_figure(
             "legend_text": "best validation",
         },
         _line(
-            "learning rate",
-            *thin(step_x, [row.learning_rate for row in steps]),
-            RATE,
-            width=1.8,
-            hover="%{y:.3~g}",
-            panel="y2",
+            "learning rate", *thin(step_x, log.columns["learning_rate"]), RATE, width=1.8, hover="%{y:.3~g}", panel="y2"
         ),
-        _line(
-            "gradient norm",
-            *thin(step_x, [row.grad_norm for row in steps]),
-            NORM,
-            width=1.4,
-            hover="%{y:.3f}",
-            panel="y3",
-        ),
+        _line("gradient norm", *thin(step_x, log.columns["grad_norm"]), NORM, width=1.4, hover="%{y:.3f}", panel="y3"),
     ]
     return {
         "data": [_clean(trace) for trace in traces],

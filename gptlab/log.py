@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Lock
 
+from gptlab.columns import Columns
 from gptlab.events import (
     Ended,
     Evaluated,
@@ -25,6 +26,8 @@ from gptlab.events import (
     Warned,
     decode_lines,
 )
+
+STEP_COLUMNS = ("step", "tokens_seen", "loss", "learning_rate", "grad_norm")
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
@@ -53,6 +56,7 @@ class RunLog:
         self.started: Started | None = None
         self.resumed: list[Resumed] = []
         self.steps: list[Stepped] = []
+        self.columns = Columns(STEP_COLUMNS)  # of ``steps``
         self.evaluations: list[Evaluated] = []
         self.samples: list[Sampled] = []
         self.probes: list[Probed] = []
@@ -92,6 +96,7 @@ class RunLog:
                 self.ended = None
             case Stepped():
                 self.steps.append(event)
+                self.columns.append(event)
             case Evaluated():
                 self.evaluations.append(event)
             case Sampled():
@@ -113,6 +118,7 @@ class RunLog:
         """Forget the rows of step ``step`` and later: they are made again."""
         measured = (Stepped, Evaluated, Sampled, Probed, Saved)
         self.steps = [row for row in self.steps if row.step < step]
+        self.columns = Columns(STEP_COLUMNS, self.steps)
         self.evaluations = [row for row in self.evaluations if row.step < step]
         self.samples = [row for row in self.samples if row.step < step]
         self.probes = [row for row in self.probes if row.step < step]

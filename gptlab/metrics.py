@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from gptlab.columns import Floats
 from gptlab.events import Evaluated, Event, Resumed, Started, Stepped
 from gptlab.log import RunLog, seconds_of_work
 
@@ -73,24 +74,36 @@ def positions(rows: Sequence[Row], axis: Axis, extent: Extent, seconds: dict[int
     return [float(row.step + 1) for row in rows]
 
 
+def step_positions(log: RunLog, axis: Axis, extent: Extent, seconds: dict[int, float]) -> Floats:
+    """``positions`` of all steps of a log, as an array [n]."""
+    if axis == "time":
+        return np.array(positions(log.steps, axis, extent, seconds))
+    if axis == "flops":
+        return log.columns["tokens_seen"] * (extent.flops_per_token or math.nan)
+    if axis == "tokens":
+        return log.columns["tokens_seen"]
+    made = log.columns["step"] + 1
+    return made / extent.steps_per_epoch if axis == "epoch" and extent.steps_per_epoch else made
+
+
 def epoch_marks(log: RunLog, axis: Axis, extent: Extent, most: int = 400) -> list[tuple[float, int]]:
     """Where on ``axis`` each sampled epoch ended, ``(x, epoch)``; of very many epochs so many, evenly."""
     samples = list({sample.epoch: sample for sample in log.samples}.values())
     if len(samples) > most:
         samples = [samples[round(k * (len(samples) - 1) / (most - 1))] for k in range(most)]
     seconds = trained_seconds(log.events) if axis == "time" else {}
-    steps = {row.step: row for row in log.steps}
+    made = log.columns["step"]
     found = []
     for sample in samples:
-        row = steps.get(sample.step)
-        if sample.epoch == 0 or row is None:
+        place = int(np.searchsorted(made, sample.step))
+        if sample.epoch == 0 or place == len(made) or made[place] != sample.step:
             found.append((0.0, sample.epoch))
         else:
-            found.append((positions([row], axis, extent, seconds)[0], sample.epoch))
+            found.append((positions([log.steps[place]], axis, extent, seconds)[0], sample.epoch))
     return found
 
 
-def smooth(values: Sequence[float], weight: float) -> list[float]:
+def smooth(values: Iterable[float], weight: float) -> list[float]:
     """Exponential moving average, debiased so that its beginning is not pulled to zero; NaN is passed over."""
     total, mass, found = 0.0, 0.0, []
     for value in values:
@@ -101,12 +114,13 @@ def smooth(values: Sequence[float], weight: float) -> list[float]:
     return found
 
 
-def thin(xs: Sequence[float], ys: Sequence[float], most: int = MOST_POINTS) -> tuple[list[float], list[float]]:
+def thin(
+    xs: Sequence[float] | Floats, ys: Sequence[float] | Floats, most: int = MOST_POINTS
+) -> tuple[list[float], list[float]]:
     """At most ``most`` points that keep every spike: the lowest and the highest of each of ``most // 2`` stretches."""
-    n = len(ys)
+    n, across, values = len(ys), np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
     if n <= most:
-        return list(xs), list(ys)
-    values = np.asarray(ys, dtype=float)
+        return across.tolist(), values.tolist()
     known = np.isfinite(values)
     bounds = np.arange(most // 2) * n // max(1, most // 2 - 1)  # the last stretch is empty: the ends take its place
     places = {0, n - 1}
@@ -117,7 +131,7 @@ def thin(xs: Sequence[float], ys: Sequence[float], most: int = MOST_POINTS) -> t
         first = np.searchsorted(hits, bounds[:-1])  # of several equal ones the earliest stands for its stretch
         places.update(hits[first].tolist())
     order = sorted(places)
-    return [xs[place] for place in order], [ys[place] for place in order]
+    return across[order].tolist(), values[order].tolist()
 
 
 def seconds_per_step(log: RunLog, window: int = 50) -> float:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from gptlab.columns import Floats
 from gptlab.metrics import Axis, Extent
 
 Figure = dict[str, Any]
@@ -19,10 +20,10 @@ AXIS_TITLES: dict[Axis, str] = {
 HOVER_FORMATS: dict[Axis, str] = {"epoch": ".2f", "step": ",d", "tokens": ",d", "time": ".1f", "flops": ".3~s"}
 
 
-def end_of(axis: Axis, extent: Extent, xs: Sequence[float]) -> float:
+def end_of(axis: Axis, extent: Extent, xs: Sequence[float] | Floats) -> float:
     """Where the x-axis ends: where the run is meant to end, or where it is, if that is farther or all that is known."""
     meant = {"epoch": extent.epochs, "step": float(extent.total_steps), "tokens": extent.tokens}.get(axis, 0.0)
-    reached = next((x for x in reversed(xs) if math.isfinite(x)), 0.0)  # they ascend
+    reached = next((float(x) for x in xs[::-1] if math.isfinite(x)), 0.0)  # they ascend
     return max(meant, reached) or 1.0
 
 

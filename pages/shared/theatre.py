@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
@@ -20,6 +21,7 @@ from pages.shared.look import number
 from pages.shared.token_strip import trace
 
 MOST_FRAMES = 160
+MOST_KEPT = 8  # runs, as prepared for the browser
 ASKED = "theatre.asked"  # how often an epoch was asked for by name
 Frames = dict[int, list[Sampled]]  # by epoch, one sample for each prompt, in the order of the prompts
 Same = list[tuple[int, int, int]]  # stretches that two samples share: where in one, where in the other, how long
@@ -79,8 +81,7 @@ def theatre(
         "asked": wanted if wanted in frames else None,
         "times": st.session_state.get(ASKED, 0),
         "prompts": prompts_of(log.samples),
-        "pieces": pieces_of(sample for samples in frames.values() for sample in samples),
-        "frames": frame_data(frames, log, copies),
+        **_prepared(run, log, frames, copies),
         "held": {"epoch": held, "same": _against(frames, held)} if held in frames else None,
     }
     pressed = component("theatre", uses=("token_strip",))(
@@ -88,6 +89,26 @@ def theatre(
     ).pressed
     if pressed:
         trace(int(pressed["id"]), pressed["after"])
+
+
+@st.cache_resource(show_spinner=False)
+def _kept() -> OrderedDict[tuple[object, ...], dict[str, Any]]:
+    return OrderedDict()
+
+
+def _prepared(run: Run, log: RunLog, frames: Frames, copies: Copies | None) -> dict[str, Any]:
+    """The frames as the browser gets them; made again only when there is a new sample or more is known of it."""
+    kept, newest = _kept(), log.samples[-1]
+    state = copies.state if copies else ""
+    key = (run.id, len(log.samples), newest.time, newest.token_ids, tuple(frames), state)
+    if key not in kept:
+        kept[key] = {
+            "pieces": pieces_of(sample for samples in frames.values() for sample in samples),
+            "frames": frame_data(frames, log, copies),
+        }
+        while len(kept) > MOST_KEPT:
+            kept.popitem(last=False)
+    return kept[key]
 
 
 def pieces_of(samples: Iterable[Sampled]) -> dict[int, tuple[str, str]]:
