@@ -105,17 +105,17 @@ def _columns() -> dict[str, Any]:
     column = st.column_config
     return {
         "name": column.TextColumn("Name", width=190, pinned=True),
-        "status": column.TextColumn("Status", width=115),
+        "status": column.TextColumn("Status", width=100),
         "val": column.NumberColumn(
-            "Best val. loss", format="%.3f", width=100, help="Lowest validation loss, nats a token"
+            "Best val. loss", format="%.3f", width=95, help="Lowest validation loss, nats a token"
         ),
         "at": column.NumberColumn(
-            "after steps", format="localized", width=85, help="Steps completed when it was lowest"
+            "after steps", format="localized", width=80, help="Steps completed when it was lowest"
         ),
-        "train": column.NumberColumn("Train loss", format="%.3f", width=85, help="At the last evaluation"),
-        "steps": column.TextColumn("Steps", width=90),
-        "epochs": column.TextColumn("Epochs", width=80),
-        "minutes": column.NumberColumn("Trained", format="%.1f min", width=80, help="Without pauses"),
+        "train": column.NumberColumn("Train loss", format="%.3f", width=80, help="At the last evaluation"),
+        "steps": column.TextColumn("Steps", width=85),
+        "epochs": column.TextColumn("Epochs", width=75),
+        "minutes": column.NumberColumn("Trained", format="%.1f min", width=75, help="Without pauses"),
         "parameters": column.NumberColumn("Parameters", format="compact", width=85),
         "bytes": column.NumberColumn("On disk", format="bytes", width=80),
         "device": column.TextColumn("Device", width=70),
