@@ -16,6 +16,8 @@ from tests.browser.conftest import FLAGS, Dashboard
 
 IMAGES = Path(__file__).parent / "images"
 PAGES = ("corpus", "hyperparameters", "training", "samples", "playground", "runs")
+RIVER = 7850  # GPT-2's id of " river"
+ASKED = "What+does+the+river+say%3F"
 SIZE = {"width": 1440, "height": 1000}
 
 
@@ -67,6 +69,12 @@ def main() -> None:
                         page.get_by_role("button", name="Generate").click()
                         page.get_by_text("tokens a second").wait_for()
                     photograph(page, f"{name}{suffix}")
+                page.goto(f"{dashboard.url}/samples?run={run}&token={RIVER}&place=3")
+                page.get_by_role("table", name="The token's loss at each saved epoch").wait_for()
+                photograph(page, f"chain{suffix}")
+                page.goto(f"{dashboard.url}/playground?run={run}&view=inside&panels=attention.layers&prompt={ASKED}")
+                page.get_by_role("table", name="The guess of each layer").wait_for()
+                photograph(page, f"inside{suffix}")
         finally:
             browser.close()
             dashboard.stop()

@@ -11,6 +11,7 @@ import streamlit as st
 
 from gptlab.config import RunConfig
 from gptlab.corpus import Corpus
+from gptlab.dataset import window_starts
 from gptlab.token_history import occurrences, windows_with
 from gptlab.tokenizer import Ids
 from pages.shared.look import number
@@ -32,14 +33,29 @@ class Found:
     places: tuple[tuple[str, int], ...]
     parts: dict[str, Ids]
     context_length: int
+    stride: int
     nearest: int = 0
     shared: int = 0
     n_asked: int = 0
 
-    def before(self, place: int) -> tuple[int, ...]:
-        """What a model reads before the token stands there: at most a context."""
+    def begin(self, place: int) -> int | None:
+        """Where the window begins that has the token to predict, the one with most before it; None: no window has."""
         part, index = self.places[place]
-        return tuple(self.parts[part][max(0, index - self.context_length) : index].tolist())
+        starts = window_starts(len(self.parts[part]), self.context_length, self.stride)
+        first = max(0, -(-(index - self.context_length) // self.stride))
+        return starts[first] if first < len(starts) and starts[first] < index else None
+
+    def before(self, place: int) -> tuple[int, ...]:
+        """What a model reads before the token there: as in training from where its window begins, else a context."""
+        part, index = self.places[place]
+        begin = self.begin(place)
+        return tuple(self.parts[part][max(0, index - self.context_length) if begin is None else begin : index].tolist())
+
+    def manner(self, place: int) -> str:
+        """How ``before`` was chosen, in a sentence."""
+        if self.begin(place) is None:
+            return "No window has it to predict, so it is read after the tokens just before it."
+        return "It is read as in training: from the beginning of its window."
 
     def passage(self, place: int) -> tuple[int, ...]:
         """The same, and the token itself at the end."""
@@ -66,7 +82,7 @@ def found_in(corpus: Corpus, config: RunConfig, token: int, after: Sequence[int]
         places.append(nearest)
     length = config.model.context_length
     at = places.index(nearest) if nearest is not None else 0
-    return Found(counts[0], counts[1], tuple(places), parts, length, at, shared, len(after))
+    return Found(counts[0], counts[1], tuple(places), parts, length, config.stride, at, shared, len(after))
 
 
 def _same_before(ids: _Whole, places: _Whole, after: Sequence[int]) -> _Whole:

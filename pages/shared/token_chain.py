@@ -86,10 +86,13 @@ def _learnt(run: Run, token: int, found: Found, place: int | None) -> None:
             neighbours_link(run, token)
         elif place is None:
             st.caption("It stands nowhere in the text, so there is nothing that it was predicted from.")
-        elif link == "attention":
-            attention_link(run, found.before(place))
         else:
-            losses_link(run, found.passage(place))
+            if found.before(place):
+                st.caption(found.manner(place))
+            if link == "attention":
+                attention_link(run, found.before(place))
+            else:
+                losses_link(run, found.passage(place))
     except (ValueError, OSError) as error:
         st.error(escape(str(error)), icon=":material/error:")
 

@@ -13,12 +13,14 @@ from gptlab import inspection, sampling
 from gptlab.checkpoint import load_model, save_best, save_checkpoint
 from gptlab.config import SamplingConfig
 from gptlab.corpus import open_corpus
+from gptlab.dataset import GPTDataset
 from gptlab.inspection import attention_maps
 from gptlab.model import GPTModel
 from gptlab.runs import Run, RunStore
 from gptlab.tokenizer import get_tokenizer
 from pages.shared import inside, lessons
 from pages.shared.attention_map import THUMBNAIL, thumbnails
+from pages.shared.chain_places import found_in
 from pages.shared.continuations import MOST_BRANCHES, Tree, put
 from pages.shared.decoding import MOST_NEW_TOKENS, PRESETS
 from pages.shared.generation import Generation, Prompt
@@ -311,6 +313,25 @@ def test_a_token_in_the_address_opens_its_chain_on_any_page(run: Run) -> None:
         merges = next(data for data in components(app, "text_table") if data["label"] == "Merges")
         assert merges["rows"][-1][1].endswith("→  ·river")
         assert "37 times in the training part" in words(app)
+
+
+def test_a_tokens_place_is_read_as_in_training_where_a_window_holds_it() -> None:
+    corpus = open_corpus("builtin")
+    for changes in ({}, {"stride": 5}, {"stride": 40}):
+        config = CONFIG.with_fields(data={"corpus": "builtin", **changes})
+        length = config.model.context_length
+        windows = GPTDataset(
+            torch.as_tensor(corpus.split_ids(config.data.train_ratio)[0].copy()), length, config.stride
+        )
+        found = found_in(corpus, config, 7850)
+        for place, (part, index) in enumerate(found.places):
+            if part != "training":
+                continue
+            inside = [start for start in windows.starts if start < index <= start + length]
+            begin = min(inside, default=max(0, index - length))  # of several windows the one with most before it
+            assert found.before(place) == tuple(found.parts[part][begin:index].tolist())
+            assert ("as in training" in found.manner(place)) is bool(inside)
+            assert found.passage(place)[-1] == 7850
 
 
 def test_of_a_tokens_places_the_one_that_was_pressed_is_shown(run: Run) -> None:
