@@ -8,7 +8,7 @@ import streamlit as st
 
 from gptlab.config import RunConfig
 from gptlab.device import pick_device
-from gptlab.estimate import predicted_seconds
+from gptlab.estimate import predicted_seconds, rough_seconds
 from gptlab.metrics import Extent
 from gptlab.parsing import parse_config
 from gptlab.preflight import Preflight, check
@@ -16,10 +16,10 @@ from gptlab.runs import Run, RunStore, live_runs
 from pages.shared.draft import Draft, drop_fork, read_draft
 from pages.shared.exercise import exercise_ready
 from pages.shared.forking import fork_banner, fork_fault
-from pages.shared.look import duration, escape, number, size
+from pages.shared.look import duration, escape, number, roughly, size
 from pages.shared.run_picker import just_started, remember_start, run_label
 from pages.shared.starting import start_once
-from pages.shared.status_card import Standing, status_card
+from pages.shared.status_card import Fact, Standing, status_card
 from pages.shared.store import kept, store
 
 
@@ -139,12 +139,19 @@ def _busy(live: list[Run], device: str) -> dict[str, str]:
     return found
 
 
+def _time(config: RunConfig, ready: Preflight) -> Fact:
+    seconds = predicted_seconds(config, ready.n_train_tokens, ready.n_val_tokens)
+    if seconds:
+        return "Time", duration(seconds), "predicted"
+    guess = rough_seconds(config, ready.n_train_tokens, ready.n_val_tokens)
+    return ("Time", f"≈ {roughly(guess)}", "a rough guess") if guess else ("Time", "–", "not measured yet")
+
+
 def _standing(config: RunConfig, preset: str, checked: Checked) -> Standing:
     model, data, ready = config.model, config.data, checked.ready
     if ready is None:
         return Standing("Not ready", "bad", f"from the preset {preset}")
     expected = ready.estimate
-    seconds = predicted_seconds(config, ready.n_train_tokens, ready.n_val_tokens)
     corpus = ready.corpus.name if len(ready.corpus.name) <= 60 else ready.corpus.name[:59] + "…"
     shape = f"{model.n_layers} layers, width {model.emb_dim}, {model.n_heads} heads"
     automatic = "chosen automatically" if config.train.device == "auto" else ""
@@ -156,7 +163,7 @@ def _standing(config: RunConfig, preset: str, checked: Checked) -> Standing:
         ("Device", checked.device, automatic),
         ("Memory", size(expected.memory_bytes), "estimated"),
         ("Disk", size(expected.disk_bytes), "for its checkpoints"),
-        ("Time", duration(seconds), "predicted" if seconds else "not measured yet"),
+        _time(config, ready),
     )
     line = f"{preset} on {corpus}"
     if checked.faults:

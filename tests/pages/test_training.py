@@ -10,7 +10,7 @@ import pytest
 from gptlab import launcher
 from gptlab.config import PRESETS
 from gptlab.runs import Run, RunStore
-from pages.shared import run_picker, starting
+from pages.shared import new_run, run_picker, starting
 from pages.shared.draft import save_draft
 from pages.shared.run_status import GRACE, standing, unanswered
 from tests.fake_run import hold, make_run
@@ -54,6 +54,22 @@ def test_without_a_run_the_page_shows_the_draft_and_start() -> None:
     assert card(app)["line"].startswith("tiny on Built-in story")
     assert fact(app, "Parameters")[1] == "9,990,336"
     assert not buttons(app)["Start"].disabled
+
+
+@pytest.mark.parametrize(
+    ("predicted", "rough", "told"),
+    [
+        (90.0, 1565.0, ["Time", "1 min 30 s", "predicted"]),
+        (None, 1565.0, ["Time", "≈ 25 min", "a rough guess"]),
+        (None, None, ["Time", "–", "not measured yet"]),
+    ],
+)
+def test_the_time_is_predicted_or_guessed_or_not_known(
+    predicted: float | None, rough: float | None, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_run, "predicted_seconds", lambda *_: predicted)
+    monkeypatch.setattr(new_run, "rough_seconds", lambda *_: rough)
+    assert fact(dashboard("training"), "Time") == told
 
 
 def test_start_makes_a_run_of_the_draft_and_puts_it_into_the_url(launched: list[Run]) -> None:
