@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+    Floats = npt.NDArray[np.float64]
 
 
 class Columns:
     """The attributes ``names`` of the rows appended so far; ``columns[name]`` is an array [n], not to be written to.
 
-    An array that was handed out stays as it is, whatever is appended afterwards.
+    An array that was handed out stays as it is, whatever is appended afterwards, by other threads too.
     """
 
     def __init__(self, names: Sequence[str], rows: Iterable[object] = ()) -> None:
-        self.names = tuple(names)
-        self._places = {name: place for place, name in enumerate(self.names)}
-        self._kept = np.empty((len(self.names), 64))
-        self._n = 0
+        self._kept = {name: array("d") for name in names}
         for row in rows:
             self.append(row)
 
     def __len__(self) -> int:
-        return self._n
+        return len(next(iter(self._kept.values())))
 
     def append(self, row: object) -> None:
-        if self._n == self._kept.shape[1]:
-            self._kept = np.concatenate([self._kept, np.empty_like(self._kept)], axis=1)
-        self._kept[:, self._n] = [getattr(row, name) for name in self.names]
-        self._n += 1
+        for name, values in self._kept.items():
+            values.append(getattr(row, name))
 
     def __getitem__(self, name: str) -> Floats:
-        return self._kept[self._places[name], : self._n]
+        import numpy as np
+
+        return np.frombuffer(self._kept[name].tobytes())  # a copy: an array that is looked at cannot grow

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from gptlab.columns import Floats
 from gptlab.events import Evaluated, Event, Resumed, Started, Stepped
 from gptlab.log import RunLog, seconds_of_work
 
+Floats = npt.NDArray[np.float64]
 Axis = Literal["epoch", "step", "tokens", "time", "flops"]
 Row = Stepped | Evaluated
 MOST_POINTS = 1000  # of one line: a page shows about as many pixels of it

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from gptlab.columns import Floats
-from gptlab.metrics import Axis, Extent
+from gptlab.metrics import Axis, Extent, Floats
 
 Figure = dict[str, Any]
 AXIS_TITLES: dict[Axis, str] = {

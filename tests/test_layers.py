@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
-    {"home", "events", "config", "published", "locks"},
+    {"home", "events", "config", "published", "locks", "columns"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
     {
         "text_statistics",

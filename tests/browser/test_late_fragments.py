@@ -52,4 +52,5 @@ def test_a_timer_of_the_page_that_was_left_does_not_empty_the_new_one(dashboard:
     assert page.get_by_role("heading", name="Training", exact=True).is_visible()
     assert page.get_by_role("button", name="Pause").is_visible()
     page.get_by_role("button", name="Pause").click()
-    wait_until(lambda: run.status() == "paused")
+    expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
+    assert run.status() == "paused"
