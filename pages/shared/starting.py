@@ -22,11 +22,6 @@ class Started:
     fresh: bool
 
 
-def seen_live(store: RunStore) -> tuple[str, ...]:
-    """The runs that train now: what a person knows who looks at the page."""
-    return tuple(sorted(run.id for run in live_runs(store)))
-
-
 def start_once(
     store: RunStore, config: RunConfig, *, name: str, seen: tuple[str, ...], fork_of: tuple[str, str] | None = None
 ) -> Started:
