@@ -72,6 +72,22 @@ def test_the_time_is_predicted_or_guessed_or_not_known(
     assert fact(dashboard("training"), "Time") == told
 
 
+def test_a_run_that_begins_or_ends_elsewhere_draws_the_page_of_a_new_one_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reruns: list[str] = []
+    monkeypatch.setattr(new_run.st, "rerun", lambda: reruns.append("again"))
+    run = make_run(RunStore(), status="running")
+    new_run._news([])
+    assert reruns == []  # it stands there, but nobody holds it
+    with hold(run):
+        new_run._news([run])
+        assert reruns == []
+        new_run._news([])
+    new_run._news([run])
+    assert reruns == ["again", "again"]
+
+
 def test_start_makes_a_run_of_the_draft_and_puts_it_into_the_url(launched: list[Run]) -> None:
     app = dashboard("training")
     app.text_input(key="new-name").set_value(NASTY)
