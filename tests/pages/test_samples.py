@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from gptlab.events import Probed, Sampled, Saved
 from gptlab.probing import packed
 from gptlab.runs import Run, RunStore
 from gptlab.tokenizer import get_tokenizer
+from pages.shared import theatre
 from pages.shared.epoch_samples import certainty, continuation, count_words, prompt_length, val_loss_at, written_ids
 from pages.shared.theatre import frames_of, shared, thinned
 from tests.fake_run import PROMPT, TEXTS, hold, make_run
@@ -321,3 +323,14 @@ def test_the_run_that_was_looked_at_is_remembered_on_the_way_over_another_page(h
         app.query_params.clear()
         app.switch_page(f"pages/{page}.py").run()
     assert app.query_params["run"] == older.id
+
+
+def test_prepared_frames_are_kept_until_there_is_a_new_sample(home: Path) -> None:
+    run = make_run(RunStore(), 3)
+    log = run.log()
+    first = theatre._prepared(run, log, theatre.frames_of(log.samples), None)
+    assert theatre._prepared(run, log, theatre.frames_of(log.samples), None) is first
+    run.append(replace(log.samples[-1], epoch=4))
+    log.refresh()
+    again = theatre._prepared(run, log, theatre.frames_of(log.samples), None)
+    assert [frame["epoch"] for frame in again["frames"]] == [0, 1, 2, 3, 4]
