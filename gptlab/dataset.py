@@ -93,11 +93,13 @@ def create_dataloader(
     drop_last: bool = True,
     num_workers: int = 0,
     seed: int = 123,
+    pin_memory: bool = False,
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     """Batches ``(inputs, targets)``, each int64 ``[B, T]``, of a text or of its token ids.
 
     The order of an epoch depends on ``seed`` and on ``loader.sampler.set_epoch(epoch)`` alone (epochs count from 1),
-    and iterating never draws from torch's global random stream.
+    and iterating never draws from torch's global random stream. ``pin_memory``: batches lie where a GPU can fetch them
+    by itself, while the processor goes on.
     """
     import torch
     from torch.utils.data import DataLoader
@@ -110,6 +112,7 @@ def create_dataloader(
         sampler=EpochSampler(len(dataset), seed, shuffle),
         drop_last=drop_last,
         num_workers=num_workers,
+        pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(seed),  # the loader draws its workers' seeds here, not globally
     )
 

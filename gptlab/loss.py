@@ -20,7 +20,7 @@ def calc_loss_batch(inputs: Tensor, targets: Tensor, model: nn.Module, device: t
 
     ``inputs`` and ``targets`` are token ids [B, T]; the target of a position is the token that follows it.
     """
-    inputs, targets = inputs.to(device), targets.to(device)
+    inputs, targets = (ids.to(device, non_blocking=ids.is_pinned()) for ids in (inputs, targets))
     logits = model(inputs)  # [B, T, V]
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
@@ -59,14 +59,14 @@ def calc_loss_loader(
     limit = num_batches
     if isinstance(loader, Sized):
         limit = len(loader) if num_batches is None else min(num_batches, len(loader))
-    losses = []
+    losses: list[float | Tensor] = []
     with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
         for inputs, targets in islice(loader, limit):
             if batch_loss is not None:
                 losses.append(batch_loss(inputs, targets))
             else:
-                losses.append(calc_loss_batch(inputs, targets, model, device).item())
-    return sum(losses) / len(losses) if losses else NAN
+                losses.append(calc_loss_batch(inputs, targets, model, device))
+    return sum(map(float, losses)) / len(losses) if losses else NAN  # read at the end: a GPU is not waited for before
 
 
 def evaluate_model(
@@ -101,4 +101,5 @@ class _InTextOrder:
         count = len(windows)  # type: ignore[arg-type]
         last = count - count % size if loader.drop_last else count
         for start in range(0, last, size):
-            yield torch.utils.data.default_collate([windows[i] for i in range(start, min(start + size, count))])
+            batch = torch.utils.data.default_collate([windows[i] for i in range(start, min(start + size, count))])
+            yield [ids.pin_memory() for ids in batch] if loader.pin_memory else batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,60 +12,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.utils.data import DataLoader
 
 from gptlab.checkpoint import load_weights, read_resume
-from gptlab.config import DataConfig, OptimConfig, RunConfig
-from gptlab.dataset import check_lengths, create_dataloader, split_text
+from gptlab.config import OptimConfig, RunConfig
 from gptlab.device import available_cores, pick_device, resolve_precision
 from gptlab.fast.compiling import missing, pays
 from gptlab.fast.engine import Engine
+from gptlab.loaders import Data, Loader, make_loaders
 from gptlab.loss import calc_loss_batch, evaluate_model
 from gptlab.model import GPTModel
 from gptlab.published_order import PublishedLoader, evaluate_in_order
-from gptlab.tokenizer import text_to_token_ids
+from gptlab.random_streams import RandomStreams
 
 Batch = tuple[Tensor, Tensor]
-Data = str | tuple[Any, Any]
-
-
-class RandomStreams:
-    """Torch's global random streams (CPU, and the device's) as training sees them, kept apart from the caller's.
-
-    Inside ``with streams:`` they are training's, outside they are the caller's: what is drawn between two events, by a
-    sample or by anything else, never changes the training that follows, and training never changes what a caller draws.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._other = self.read()
-
-    def read(self) -> dict[str, Tensor]:
-        streams = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            streams["cuda"] = torch.cuda.get_rng_state(self.device)
-        elif self.device.type == "mps":
-            streams["mps"] = torch.mps.get_rng_state()
-        return streams
-
-    def write(self, streams: dict[str, Tensor]) -> None:
-        torch.set_rng_state(streams["cpu"])
-        if self.device.type == "cuda" and "cuda" in streams:
-            torch.cuda.set_rng_state(streams["cuda"], self.device)
-        elif self.device.type == "mps" and "mps" in streams:
-            torch.mps.set_rng_state(streams["mps"])
-
-    def _swap(self) -> None:
-        current = self.read()
-        self.write(self._other)
-        self._other = current
-
-    def __enter__(self) -> RandomStreams:
-        self._swap()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
 
 
 @dataclass
@@ -78,11 +36,13 @@ class TrainState:
     precision: str
     model: GPTModel
     optimizer: torch.optim.Optimizer
-    train_loader: DataLoader | PublishedLoader
-    val_loader: DataLoader | PublishedLoader
+    train_loader: Loader
+    val_loader: Loader
     streams: RandomStreams
     warnings: list[str]
     forward: nn.Module
+    reads_later: bool = False  # steps are made by ``optimise_unread``: the device need not wait for its reader
+    spoilt: Tensor | None = None  # on the device: 1 once a step's numbers were not finite, else 0
     engine: Engine | None = None  # the compiled step, where there is one
     compiled_before: bool | None = None  # whether the run that is resumed was compiled
     step: int = 0
@@ -101,11 +61,7 @@ class TrainState:
         device = pick_device(config.train.device)
         published = config.data.order == "published"
         precision = "fp32" if published else resolve_precision(config.train.precision, device)
-        train_ids, val_ids = (_as_ids(part) for part in _parts(data, config.data))
-        report = check_lengths(len(train_ids), len(val_ids), config)
-        faults = [*report.faults, *_outside_vocabulary(train_ids, val_ids, config.model.vocab_size)]
-        if faults:
-            raise ValueError(" ".join(faults))
+        train_loader, val_loader, remarks = make_loaders(data, config, device)
         streams = RandomStreams(device)
         with streams:
             torch.manual_seed(config.train.seed)
@@ -117,11 +73,12 @@ class TrainState:
             precision=precision,
             model=model,
             optimizer=make_optimizer(model, config.optim),
-            train_loader=_loader(train_ids, config, training=True),
-            val_loader=_loader(val_ids, config, training=False),
+            train_loader=train_loader,
+            val_loader=val_loader,
             streams=streams,
-            warnings=list(report.warnings),
+            warnings=remarks,
             forward=model,
+            reads_later=device.type == "cuda",
         )
 
     @property
@@ -153,32 +110,64 @@ class TrainState:
 
         Where one of them is not finite nothing is applied: weights, optimiser and progress are as they were.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        self._set(learning_rate)
         if self.engine is not None:
             return self._optimise_by(self.engine, batches)
-        self.optimizer.zero_grad(set_to_none=True)
-        n_tokens = sum(inputs.numel() for inputs, _ in batches)
         loss = 0.0
+        for part in self._backward(batches):
+            loss += part.item()
+            if not math.isfinite(loss):
+                return loss, math.nan
+        norm_tensor = self._norm()
+        norm = norm_tensor.item()
+        if math.isfinite(norm):
+            self._apply(batches, norm_tensor)
+        return loss, norm
+
+    def optimise_unread(self, batches: Sequence[Batch], learning_rate: float) -> Tensor:
+        """``optimise`` for a device that works on while nobody waits for it: nothing is read back.
+
+        Returns the parts of the loss, one for each batch, and the norm, on the device. From the first step on whose
+        numbers are not finite the device itself leaves out every update; ``take_back`` then says how far it came.
+        """
+        self._set(learning_rate)
+        losses = [part.detach() for part in self._backward(batches)]
+        norm_tensor = self._norm()
+        numbers = torch.stack([*losses, norm_tensor])
+        bad = torch.isfinite(numbers).logical_not().any().float()
+        self.spoilt = bad if self.spoilt is None else torch.maximum(self.spoilt, bad)
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, self.spoilt  # type: ignore[attr-defined]
+        self._apply(batches, norm_tensor)
+        return numbers
+
+    def take_back(self, step: int, tokens_seen: int) -> None:
+        """Progress as it was before a step that was not applied, nor were those after it."""
+        self.step, self.tokens_seen = step, tokens_seen
+
+    def _set(self, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def _backward(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
+        """Gradients of the mean loss over all tokens, batch by batch: each one's part of it, before its way back."""
+        self.optimizer.zero_grad(set_to_none=True)
+        n_tokens = _count(batches)
         for inputs, targets in batches:
             share = inputs.numel() / n_tokens  # so that k batches of b weigh as one batch of k * b
             with self.autocast():
-                batch_loss = calc_loss_batch(inputs, targets, self.forward, self.device) * share
-            loss += batch_loss.item()
-            if not math.isfinite(loss):
-                return loss, math.nan
-            batch_loss.backward()
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm_tensor = get_total_norm(gradients)
-        norm = norm_tensor.item()
-        if not math.isfinite(norm):
-            return loss, norm
+                part = calc_loss_batch(inputs, targets, self.forward, self.device) * share
+            yield part
+            part.backward()
+
+    def _norm(self) -> Tensor:
+        return get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+
+    def _apply(self, batches: Sequence[Batch], norm: Tensor) -> None:
         if self.config.optim.grad_clip is not None:
-            clip_grads_with_norm_(self.model.parameters(), self.config.optim.grad_clip, norm_tensor)
+            clip_grads_with_norm_(self.model.parameters(), self.config.optim.grad_clip, norm)
         self.optimizer.step()
         self.step += 1
-        self.tokens_seen += n_tokens
-        return loss, norm
+        self.tokens_seen += _count(batches)
 
     def _optimise_by(self, engine: Engine, batches: Sequence[Batch]) -> tuple[float, float]:
         loss = engine.loss_and_gradients(batches, self.step)
@@ -189,7 +178,7 @@ class TrainState:
         clip = self.config.optim.grad_clip
         engine.update(self.optimizer, 1.0 if clip is None else min(1.0, clip / (norm + 1e-6)))
         self.step += 1
-        self.tokens_seen += sum(inputs.numel() for inputs, _ in batches)
+        self.tokens_seen += _count(batches)
         return loss, norm
 
     def evaluate(self) -> tuple[float, float]:
@@ -332,38 +321,5 @@ def make_optimizer(model: GPTModel, optim: OptimConfig) -> torch.optim.AdamW:
     )
 
 
-def _parts(data: Data, config: DataConfig) -> tuple[Any, Any]:
-    if isinstance(data, str):
-        first, second = split_text(data, config.train_ratio)
-        return text_to_token_ids(first)[0], text_to_token_ids(second)[0]
-    return data
-
-
-def _as_ids(part: Any) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a read-only array is fine: nothing writes to it
-        return torch.as_tensor(part).flatten()
-
-
-def _outside_vocabulary(train_ids: Tensor, val_ids: Tensor, vocab_size: int) -> list[str]:
-    largest = max((int(ids.max()) for ids in (train_ids, val_ids) if len(ids)), default=0)
-    if largest < vocab_size:
-        return []
-    return [
-        f"The text holds token id {largest}, beyond vocab_size {vocab_size:,}: raise it to at least {largest + 1:,}."
-    ]
-
-
-def _loader(ids: Tensor, config: RunConfig, *, training: bool) -> DataLoader | PublishedLoader:
-    if config.data.order == "published":
-        return PublishedLoader(ids, config, training=training)
-    return create_dataloader(
-        ids,
-        batch_size=config.data.batch_size,
-        context_length=config.model.context_length,
-        stride=config.data.stride,
-        shuffle=config.data.shuffle and training,
-        drop_last=config.data.drop_last and training,
-        num_workers=config.data.num_workers if training else 0,
-        seed=config.train.seed,
-    )
+def _count(batches: Sequence[Batch]) -> int:
+    return sum(inputs.numel() for inputs, _ in batches)

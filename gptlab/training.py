@@ -19,14 +19,14 @@ import torch
 
 from gptlab import checkpoint
 from gptlab.checkpoint import SaveError, load_weights
-from gptlab.config import RunConfig, SamplingConfig
-from gptlab.events import Ended, Evaluated, Event, Phase, Probed, Resumed, Sampled, Saved, Started, Stepped, Warned
-from gptlab.loss import token_losses
-from gptlab.probing import packed, watched_passages
-from gptlab.sampling import generate_steps
+from gptlab.config import RunConfig
+from gptlab.epoch_look import EpochLook
+from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Saved, Started, Stepped, Warned
+from gptlab.loaders import Data
+from gptlab.out_of_memory import is_out_of_memory, lower_this
+from gptlab.readback import Made, ReadBack
 from gptlab.schedule import learning_rate_at
-from gptlab.state import Batch, Data, TrainState
-from gptlab.tokenizer import text_to_token_ids, token_ids_to_text
+from gptlab.state import Batch, TrainState
 
 __all__ = ["TrainState", "train"]
 
@@ -79,9 +79,9 @@ def train(
                 return
             yield event
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        yield Ended(step=max(completed - 1, 0), reason="failed", message=f"{_lower_this(config)} {kept}".strip())
+        yield Ended(step=max(completed - 1, 0), reason="failed", message=f"{lower_this(config)} {kept}".strip())
 
 
 class _Trainer:
@@ -103,16 +103,14 @@ class _Trainer:
         self.pause_next = False
         self.timed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
         self.steps_here = 0
-        datasets = (state.train_loader.dataset, state.val_loader.dataset)
-        self.watched = watched_passages(*datasets, config.train.probe_windows)
-        self.told: set[tuple[str, int]] = set()  # passages whose token ids are in the log
+        self.unread = ReadBack()
+        self.look = EpochLook(config.train, state)
 
     def events(self, resume_from: Path | None, restarted: bool, initial: Path | None) -> Iterator[Event]:
         state = self.state
         yield from self._prepare(resume_from, restarted, initial)
         if state.step == 0:
-            yield from self._sample(epoch=0)
-            yield from self._probe(epoch=0)
+            yield from self._look(epoch=0)
         yield self._phase("training")
         while state.step < state.total_steps:
             epoch = state.step // state.steps_per_epoch + 1
@@ -122,8 +120,9 @@ class _Trainer:
                     return
                 if self._last_reason():
                     break
-            yield from self._sample(epoch)
-            yield from self._probe(epoch)
+            if not (yield from self._read_back()):
+                return
+            yield from self._look(epoch)
             whole = state.step % state.steps_per_epoch == 0
             saved = yield from self._save("epoch" if whole else "finished", epoch)
             if saved is None:
@@ -176,9 +175,13 @@ class _Trainer:
         paused = self.pause_next
         self.pause_next = False
         if paused:
+            if not (yield from self._read_back()):
+                return False
             yield self._phase("paused")
         while True:
             wish = self.requests()
+            if wish is not None and not (yield from self._read_back()):
+                return False
             if wish == "stop":
                 yield from self._stop(epoch)
                 return False
@@ -209,30 +212,44 @@ class _Trainer:
         state, train_config = self.state, self.config.train
         step = self.last_step = state.step
         rate = learning_rate_at(step, state.total_steps, self.config.optim)
-        began = time.perf_counter()
-        loss, norm = state.optimise(batches, rate)
-        seconds = time.perf_counter() - began
-        applied = state.step > step
-        self._time(sum(inputs.numel() for inputs, _ in batches), seconds)
-        yield Stepped(
-            step=step,
-            epoch=epoch,
-            tokens_seen=state.tokens_seen,
-            loss=loss,
-            learning_rate=rate,
-            grad_norm=norm,
-            tokens_per_second=self._tokens_per_second(),
-        )
-        if not applied:
-            what = "gradient" if math.isfinite(loss) else "loss"
-            yield self.ended(
-                "failed",
-                f"The {what} of step {step:,} is not a finite number, so that step was not applied: "
-                f"lower learning_rate (now {self.config.optim.learning_rate:g}) or set grad_clip. {self.kept()}",
-            )
+        self.unread.begin()
+        seen = state.tokens_seen
+        optimise = state.optimise_unread if state.reads_later else state.optimise
+        numbers = optimise(batches, rate)
+        self.unread.add(Made(step, epoch, sum(inputs.numel() for inputs, _ in batches), seen, rate, numbers))
+        evaluates = step % train_config.eval_freq == 0
+        if (evaluates or self.unread.is_due()) and not (yield from self._read_back()):
             return False
-        if step % train_config.eval_freq == 0:
+        if evaluates:
             yield from self._evaluate(epoch)
+        return True
+
+    def _read_back(self) -> Steps:
+        """What the steps measured that were made since this was last asked for."""
+        for read in self.unread.read():
+            made, applied = read.made, math.isfinite(read.loss) and math.isfinite(read.norm)
+            self._time(made.n_tokens, read.seconds)
+            if not applied:
+                self.state.take_back(made.step, made.tokens_before)
+                self.last_step = made.step
+            yield Stepped(
+                step=made.step,
+                time=read.time,
+                epoch=made.epoch,
+                tokens_seen=made.tokens_before + made.n_tokens * applied,
+                loss=read.loss,
+                learning_rate=made.learning_rate,
+                grad_norm=read.norm,
+                tokens_per_second=self._tokens_per_second(),
+            )
+            if not applied:
+                what = "gradient" if math.isfinite(read.loss) else "loss"
+                yield self.ended(
+                    "failed",
+                    f"The {what} of step {made.step:,} is not a finite number, so that step was not applied: "
+                    f"lower learning_rate (now {self.config.optim.learning_rate:g}) or set grad_clip. {self.kept()}",
+                )
+                return False
         return True
 
     def _evaluate(self, epoch: int) -> Iterator[Event]:
@@ -251,40 +268,10 @@ class _Trainer:
                 yield self._warned(f"{error} Training goes on.")
         yield self._phase("training")
 
-    def _sample(self, epoch: int) -> Iterator[Event]:
-        """What the model writes after each prompt, greedily. Its draws are its own: training does not notice."""
+    def _look(self, epoch: int) -> Iterator[Event]:
         yield self._phase("sampling")
-        sampling = SamplingConfig(max_new_tokens=self.config.train.sample_tokens, stop_at_end=False)
-        for prompt in self.config.train.prompts:
-            ids = text_to_token_ids(prompt)[0].tolist()
-            new = list(generate_steps(self.state.model, ids, sampling))
-            ids += [token.id for token in new]
-            known: list[float | None] = [None] * (len(ids) - len(new))
-            yield Sampled(
-                step=self.last_step,
-                epoch=epoch,
-                prompt=prompt,
-                token_ids=tuple(ids),
-                text=token_ids_to_text(ids),
-                probabilities=tuple(known + [token.probability for token in new]),
-            )
-
-    def _probe(self, epoch: int) -> Iterator[Event]:
-        """The loss of each token of the watched passages. Nothing is drawn: training does not notice."""
-        for passage in self.watched:
-            began = time.perf_counter()
-            with self.state.autocast():
-                losses = token_losses(self.state.model, torch.tensor(passage.token_ids))
-            yield Probed(
-                step=self.last_step,
-                epoch=epoch,
-                part=passage.part,
-                start=passage.start,
-                losses=packed(losses.tolist()),
-                seconds=round(time.perf_counter() - began, 4),
-                token_ids=() if passage.place in self.told else passage.token_ids,
-            )
-            self.told.add(passage.place)
+        yield from self.look.samples(self.last_step, epoch)
+        yield from self.look.probes(self.last_step, epoch)
 
     def _save(self, reason: str, epoch: int) -> Generator[Event, None, bool | None]:
         """Save a checkpoint to resume from. False: it cannot be written. None: the weights are spoilt, it is over."""
@@ -372,18 +359,3 @@ class _Trainer:
 
 def _steps(n: int) -> str:
     return f"{n:,} step{'s' * (n != 1)}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    told = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        sign in told for sign in ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
-    )
-
-
-def _lower_this(config: RunConfig) -> str:
-    return (
-        f"There is not enough memory: lower batch_size (now {config.data.batch_size}), "
-        f"context_length (now {config.model.context_length}), emb_dim (now {config.model.emb_dim}) or "
-        f"n_layers (now {config.model.n_layers}); grad_accumulation makes up for a smaller batch."
-    )

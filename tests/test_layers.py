@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"home", "events", "config", "published", "locks", "columns"},
-    {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export"},
+    {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export", "readback", "random_streams"}
+    | {"out_of_memory"},
     {
         "text_statistics",
         "runs",
@@ -28,7 +29,9 @@ FLOORS = (
     {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "token_history"}
     | {"grid", "script"},
     {"figures", "published_order", "coach", "verdict", "beams", "inspection", "perplexity", "copying", "queue"},
+    {"loaders"},
     {"state"},
+    {"epoch_look"},
     {"training", "estimate", "explain", "report"},
     {"preflight", "worker"},
     {"fork", "lesson_run", "runner", "asking"},

@@ -17,9 +17,10 @@ from gptlab.checkpoint import SaveError, load_model, read_facts, read_resume
 from gptlab.config import RunConfig, SamplingConfig
 from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, Warned, encode
 from gptlab.loss import calc_loss_loader
+from gptlab.random_streams import RandomStreams
 from gptlab.sampling import generate
 from gptlab.schedule import learning_rate_at
-from gptlab.state import RandomStreams, TrainState
+from gptlab.state import TrainState
 from gptlab.training import train
 from tests.small_models import parts, run_config
 
