@@ -41,7 +41,7 @@ def main() -> int:
     names = arguments.only or UNASKED
     rows, note = measure(names, short=arguments.short), arguments.note
     if missing := left_out(names):
-        note += f" Left out, because this processor multiplies no bf16: {', '.join(missing)}."
+        note += f" Left out: {'; '.join(f'{name}, because {why}' for name, why in missing.items())}."
     text = table(rows, note=note.strip(), kind=kind)
     print(text)
     if not arguments.dry:

@@ -15,6 +15,7 @@ import torch
 
 from bench import dashboard, plain
 from bench.contestants import HuggingFace, Ours, Plain, hugging_face_decoding, hugging_face_model
+from bench.gpu import training_on_gpu
 from bench.report import Row
 from bench.timing import Times, interleaved, ratio
 from gptlab.fast.precision import multiplies_bf16
@@ -26,11 +27,18 @@ NEW_TOKENS = 200
 
 Task = Callable[[bool], list[Row]]
 NEED_BF16 = ("training", "evaluation", "small", "memory")  # their question is about bf16; the others ask what they can
+NEED_GPU = ("gpu",)
 
 
-def left_out(names: Iterable[str]) -> list[str]:
-    """The tasks that this processor cannot do in any useful time: without instructions for it, bf16 takes minutes."""
-    return [] if multiplies_bf16() else [name for name in names if name in NEED_BF16]
+def left_out(names: Iterable[str]) -> dict[str, str]:
+    """The tasks that cannot be done here in any useful time, each with the reason."""
+    why: dict[str, str] = {}
+    for name in names:
+        if name in NEED_BF16 and not multiplies_bf16():
+            why[name] = "this processor multiplies no bf16"  # without instructions for it, it takes minutes
+        elif name in NEED_GPU and not torch.cuda.is_available():
+            why[name] = "there is no GPU"
+    return why
 
 
 def measure(names: Iterable[str], *, short: bool) -> list[Row]:
@@ -38,8 +46,8 @@ def measure(names: Iterable[str], *, short: bool) -> list[Row]:
     torch.manual_seed(0)
     rows = []
     for name in names:
-        if left_out([name]):
-            print(f"{name}: left out, this processor multiplies no bf16", file=sys.stderr, flush=True)
+        if why := left_out([name]):
+            print(f"{name}: left out, {why[name]}", file=sys.stderr, flush=True)
             continue
         began = time.perf_counter()
         rows += TASKS[name](short)
@@ -185,6 +193,7 @@ TASKS: dict[str, Task] = {
     "decoding": decoding,
     "memory": peak_memory,
     "whole-run": whole_run,
+    "gpu": training_on_gpu,
     "refresh": dashboard.refreshes,
     "ten-pages": dashboard.ten_pages,
     "soak": dashboard.soak,

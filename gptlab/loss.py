@@ -15,14 +15,24 @@ from gptlab.model import GPTModel, evaluating
 NAN = float("nan")
 
 
-def calc_loss_batch(inputs: Tensor, targets: Tensor, model: nn.Module, device: torch.device | str) -> Tensor:
+def loss_of(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy (nats a token) over all positions of a batch that lies where the model does."""
+    logits = model(inputs)  # [B, T, V]
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+LossOf = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def calc_loss_batch(
+    inputs: Tensor, targets: Tensor, model: nn.Module, device: torch.device | str, loss_of: LossOf = loss_of
+) -> Tensor:
     """Mean cross-entropy (nats a token) over all positions of a batch, as a scalar that can be differentiated.
 
     ``inputs`` and ``targets`` are token ids [B, T]; the target of a position is the token that follows it.
     """
     inputs, targets = (ids.to(device, non_blocking=ids.is_pinned()) for ids in (inputs, targets))
-    logits = model(inputs)  # [B, T, V]
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+    return loss_of(model, inputs, targets)
 
 
 def token_losses(model: GPTModel, ids: Tensor) -> Tensor:
@@ -41,7 +51,7 @@ def token_losses(model: GPTModel, ids: Tensor) -> Tensor:
     return losses.view(*ids.shape[:-1], T - 1).cpu()
 
 
-BatchLoss = Callable[[Tensor, Tensor], float]
+BatchLoss = Callable[[Tensor, Tensor], float | Tensor]
 
 
 def calc_loss_loader(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite, nan
 
 import torch
 from torch import Tensor
@@ -78,7 +77,6 @@ def _numbers(waiting: list[Made]) -> Iterator[tuple[float, float]]:
     for made in waiting:
         if isinstance(made.numbers, Tensor):
             *losses, norm = (next(brought) for _ in range(len(made.numbers)))
-            loss = sum(losses)
-            yield loss, norm if isfinite(loss) else nan
+            yield sum(losses), norm
         else:
             yield made.numbers

@@ -16,11 +16,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from gptlab.checkpoint import load_weights, read_resume
 from gptlab.config import OptimConfig, RunConfig
 from gptlab.device import available_cores, pick_device, resolve_precision
-from gptlab.fast.compiling import missing, pays
+from gptlab.fast.compiling import compiler, missing, pays
 from gptlab.fast.engine import Engine
+from gptlab.fast.fused import FusedForward
 from gptlab.loaders import Data, Loader, make_loaders
-from gptlab.loss import calc_loss_batch, evaluate_model
-from gptlab.model import GPTModel
+from gptlab.loss import BatchLoss, LossOf, calc_loss_batch, evaluate_model, loss_of
+from gptlab.model import GPTModel, evaluating
 from gptlab.published_order import PublishedLoader, evaluate_in_order
 from gptlab.random_streams import RandomStreams
 
@@ -41,6 +42,7 @@ class TrainState:
     streams: RandomStreams
     warnings: list[str]
     forward: nn.Module
+    loss_of: LossOf = loss_of
     reads_later: bool = False  # steps are made by ``optimise_unread``: the device need not wait for its reader
     spoilt: Tensor | None = None  # on the device: 1 once a step's numbers were not finite, else 0
     engine: Engine | None = None  # the compiled step, where there is one
@@ -155,9 +157,12 @@ class TrainState:
         for inputs, targets in batches:
             share = inputs.numel() / n_tokens  # so that k batches of b weigh as one batch of k * b
             with self.autocast():
-                part = calc_loss_batch(inputs, targets, self.forward, self.device) * share
+                part = self.batch_loss(inputs, targets) * share
             yield part
             part.backward()
+
+    def batch_loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        return calc_loss_batch(inputs, targets, self.forward, self.device, self.loss_of)
 
     def _norm(self) -> Tensor:
         return get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
@@ -183,18 +188,16 @@ class TrainState:
 
     def evaluate(self) -> tuple[float, float]:
         """Training and validation loss; remembers whether the validation loss is the best so far."""
-        engine = self.engine  # where there is one, it decides itself what is bf16
+        engine = self.engine
+        another: BatchLoss | None = self.batch_loss if self.is_compiled else None
+        if engine is not None:
+            another = engine.loss  # it decides itself what is bf16
         if isinstance(self.train_loader, PublishedLoader) and isinstance(self.val_loader, PublishedLoader):
             most = self.config.train.eval_iter
             return self._noted(evaluate_in_order(self.model, self.train_loader, self.val_loader, self.device, most))
         with self.autocast() if engine is None else nullcontext():
             losses = evaluate_model(
-                self.model,
-                self.train_loader,
-                self.val_loader,
-                self.device,
-                self.config.train.eval_iter,
-                None if engine is None else engine.loss,
+                self.model, self.train_loader, self.val_loader, self.device, self.config.train.eval_iter, another
             )
         return self._noted(losses)
 
@@ -235,11 +238,7 @@ class TrainState:
                 engine.compile(*shape)
                 self.engine = engine
             else:
-                forward = cast(nn.Module, torch.compile(self.model))
-                ids = torch.zeros(shape, dtype=torch.long)
-                with self.autocast():
-                    calc_loss_batch(ids, ids, forward, self.device).backward()
-                self.forward = forward
+                self._compile_fused(torch.zeros(shape, dtype=torch.long))
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever the compiler does not like, the plain model still trains
@@ -248,6 +247,19 @@ class TrainState:
             self.model.zero_grad(set_to_none=True)
             self.streams.write(inside)
         return None
+
+    def _compile_fused(self, ids: Tensor) -> None:
+        """Compile loss and gradients of the fused forward pass, and the loss alone, by trying both on ``ids``."""
+        self.forward, self.loss_of = FusedForward(self.model), cast(LossOf, torch.compile(loss_of))
+        try:
+            with compiler(), self.autocast():
+                loss = self.batch_loss(ids, ids)
+                with evaluating(self.model), torch.no_grad():
+                    self.batch_loss(ids, ids)
+            loss.backward()
+        except BaseException:
+            self.forward, self.loss_of = self.model, loss_of
+            raise
 
     def resume_facts(self) -> dict[str, Any]:
         """What ``resume.pt`` holds: references, no copies. Call it where training's random streams are in place."""

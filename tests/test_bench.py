@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench import plain, tasks
+from bench import gpu, plain, tasks, timing
 from bench.dashboard import live_run
 from bench.report import Row, table, write
 from bench.timing import Times, interleaved, ratio
@@ -47,9 +49,45 @@ def test_what_needs_bf16_is_left_out_where_the_processor_has_none(
     monkeypatch.setattr(tasks, "TASKS", dict.fromkeys(tasks.TASKS, lambda short: [row]))
     for has, left in ((True, []), (False, ["training", "small"])):
         monkeypatch.setattr(tasks, "multiplies_bf16", lambda has=has: has)
-        assert tasks.left_out(["training", "fp32", "small"]) == left
+        assert list(tasks.left_out(["training", "fp32", "small"])) == left
         assert tasks.measure(["training", "fp32", "small"], short=True) == [row] * (3 - len(left))
         assert ("training: left out" in capsys.readouterr().err) is not has
+
+
+def test_what_needs_a_gpu_is_left_out_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for here in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda here=here: here)
+        assert tasks.left_out(["gpu", "fp32"]) == ({} if here else {"gpu": "there is no GPU"})
+
+
+def test_a_gpu_is_measured_with_its_best_batch_and_by_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every clock stands still but for what the contestants say that they take."""
+    seconds = {8: 1.0, 16: 1.5, 32: math.inf, "other": 3.0, "products": 0.1}
+    now = [0.0]
+
+    def takes(name: int | str) -> Callable[[], None]:
+        def step() -> None:
+            if seconds[name] == math.inf:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            now[0] += seconds[name]
+
+        return step
+
+    monkeypatch.setattr(timing, "clock", lambda: now[0])
+    monkeypatch.setattr(gpu, "ours", lambda _, size, __: takes(size))
+    monkeypatch.setattr(gpu, "hugging_face", lambda *_: takes("other"))
+    monkeypatch.setattr(torch, "mm", lambda *_: takes("products")())
+    share, against = gpu.training_on_gpu(True, "cpu", sizes=(8, 16, 32), product=64)
+    assert "batch 16" in against.task
+    assert against.value == pytest.approx(2.0)
+    assert share.value == pytest.approx(gpu.operations(gpu.SHAPE, 16) / 1.5 / (2 * 64**3 / 0.1))
+    assert "1.50 s" in share.ours
+
+
+def test_operations_of_gpt2_are_six_for_each_weight_and_those_of_attention() -> None:
+    a_token = gpu.operations(gpu.SHAPE, 1) / 1024
+    assert a_token == 6 * (12 * 12 * 768**2 + 50257 * 768) + 12 * 12 * 768 * 1024
+    assert gpu.operations(gpu.SHAPE, 4) == 4 * gpu.operations(gpu.SHAPE, 1)
 
 
 def test_contestants_take_turns_and_the_first_rounds_do_not_count() -> None:
