@@ -31,7 +31,12 @@ from gptlab.events import Evaluated, Event, Phase, Sampled, Started, Stepped, en
 from gptlab.preflight import prepare
 from gptlab.runs import Run, RunStore
 
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+FLAGS: tuple[str, ...] = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
 FLAGS += ("--disable-sync", "--no-first-run")
 STEPS_A_SECOND = 10
 

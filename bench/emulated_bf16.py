@@ -51,8 +51,8 @@ def emulated_bf16() -> Iterator[None]:
     blocks, ends = ModuleType("torch"), ModuleType("torch")
     blocks.__dict__.update(torch.__dict__, mm=_mm, bmm=_bmm)
     ends.__dict__.update(torch.__dict__, mm=_mm_out)
-    pieces.torch, head.torch = blocks, ends  # type: ignore[misc,attr-defined]
+    pieces.torch, head.torch = blocks, ends
     try:
         yield
     finally:
-        pieces.torch, head.torch = torch, torch  # type: ignore[misc,attr-defined]
+        pieces.torch, head.torch = torch, torch

@@ -9,12 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from bench import dashboard, plain
-from bench.contestants import HuggingFace, Ours, Plain, hugging_face_decoding, hugging_face_model
+from bench.contestants import HuggingFace, Ours, Plain, Run, hugging_face_decoding, hugging_face_model
 from bench.gpu import training_on_gpu
 from bench.report import Row
 from bench.timing import Times, interleaved, ratio
@@ -59,7 +60,7 @@ def measure(names: Iterable[str], *, short: bool) -> list[Row]:
 
 def training_step(short: bool) -> list[Row]:
     ours, slow, other = Ours(LARGE, 2, torch.bfloat16), Plain(LARGE, 2), HuggingFace(LARGE, 2)
-    steps = {"ours": ours.step, "plain": slow.step, "other": other.step, "floor": _Floor()}
+    steps: dict[str, Run] = {"ours": ours.step, "plain": slow.step, "other": other.step, "floor": _Floor()}
     times = interleaved(steps, 5 if short else 12, warm_up=2)
     task = "training step, 124M"
     return [
@@ -127,7 +128,7 @@ def decoding(short: bool) -> list[Row]:
     questions = [("fp32", "fp32", 1.7), ("bf16", "bf16", 1.4), ("int8", "bf16", 2.7)]
     if not multiplies_bf16():
         questions = questions[:1]
-    runs = {f"ours {kind}": lambda kind=kind: ours.decode(NEW_TOKENS, kind) for kind, *_ in questions}
+    runs: dict[str, Run] = {f"ours {kind}": partial(ours.decode, NEW_TOKENS, kind) for kind, *_ in questions}
     runs["fp32"] = hugging_face_decoding(fp32, NEW_TOKENS)
     if len(questions) > 1:
         runs["bf16"] = hugging_face_decoding(hugging_face_model(LARGE).eval().to(torch.bfloat16), NEW_TOKENS)
