@@ -15,7 +15,7 @@ from typing import Any
 
 from gptlab.events import Evaluated, Stepped
 from gptlab.log import RunLog
-from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, smooth, step_positions, thin, trained_seconds
+from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, smooth, step_positions, thin
 from gptlab.panels import end_of, layout_of
 
 TRAIN, VAL, BEST, RATE, NORM, FAINT = "#0072B2", "#D55E00", "#009E73", "#8C6D1F", "#7B5EA7", "#8A8578"
@@ -64,10 +64,8 @@ def training_figure(
     evaluations = log.evaluations
     if axis == "epoch" and not extent.steps_per_epoch and steps:
         axis = "step"
-    seconds = trained_seconds(log.events) if axis == "time" else {}
-    step_x = step_positions(log, axis, extent, seconds)
-    eval_x = positions(evaluations, axis, extent, seconds)
-    losses = log.columns["loss"]
+    step_x, eval_x = step_positions(steps, axis, extent), positions(log, axis, extent)
+    losses, rates, norms = (steps.column(name)[: len(step_x)] for name in ("loss", "learning_rate", "grad_norm"))
     val = [row.val_loss for row in evaluations]
     end = end_of(axis, extent, step_x)
     after_best = _after_best(evaluations)
@@ -155,10 +153,8 @@ def training_figure(
             "textfont": {"color": BEST, "size": 12},
             "legend_text": "best validation",
         },
-        _line(
-            "learning rate", *thin(step_x, log.columns["learning_rate"]), RATE, width=1.8, hover="%{y:.3~g}", panel="y2"
-        ),
-        _line("gradient norm", *thin(step_x, log.columns["grad_norm"]), NORM, width=1.4, hover="%{y:.3f}", panel="y3"),
+        _line("learning rate", *thin(step_x, rates), RATE, width=1.8, hover="%{y:.3~g}", panel="y2"),
+        _line("gradient norm", *thin(step_x, norms), NORM, width=1.4, hover="%{y:.3f}", panel="y3"),
     ]
     return {
         "data": [_clean(trace) for trace in traces],
@@ -188,7 +184,7 @@ def comparison_figure(
         faint = 0.45 if current is not None and index != current else 1.0
         place = f"r{zlib.crc32(name.encode()):08x}"  # plotly makes selectors of it: no user's text
         colour, symbol = CYCLE[index % len(CYCLE)], SYMBOLS[index % len(SYMBOLS)]
-        xs = positions(log.evaluations, axis, extent, trained_seconds(log.events) if axis == "time" else {})
+        xs = positions(log, axis, extent)
         for what, width, opacity in (("train", 1.2, 0.55), ("validation", 2.5, 1.0)):
             ys = [row.train_loss if what == "train" else row.val_loss for row in log.evaluations]
             traces.append(

@@ -7,11 +7,10 @@ event drops the earlier rows from that step on.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 
-from gptlab.columns import Columns
 from gptlab.events import (
     Ended,
     Evaluated,
@@ -26,8 +25,7 @@ from gptlab.events import (
     Warned,
     decode_lines,
 )
-
-STEP_COLUMNS = ("step", "tokens_seen", "loss", "learning_rate", "grad_norm")
+from gptlab.step_rows import StepRows
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
@@ -52,11 +50,11 @@ class RunLog:
 
     def _clear(self) -> None:
         self._offset = 0
-        self.events: list[Event] = []
+        self._others: list[tuple[int, Event]] = []  # all but steps, each with the number of steps before it
         self.started: Started | None = None
         self.resumed: list[Resumed] = []
-        self.steps: list[Stepped] = []
-        self.columns = Columns(STEP_COLUMNS)  # of ``steps``
+        self.steps = StepRows()
+        self.steps_before_start = 0  # of ``steps``: those made before the worker that was started last
         self.evaluations: list[Evaluated] = []
         self.samples: list[Sampled] = []
         self.probes: list[Probed] = []
@@ -65,6 +63,8 @@ class RunLog:
         self.ended: Ended | None = None
         self.phase: str | None = None
         self.phase_since: float = math.nan
+        self.last_time = math.nan  # when the last thing happened
+        self.seconds: dict[int, float] = {}  # of work before each evaluation, by its ``id``
         self._worked = _Worked()
         self.unreadable: str | None = None  # why the file cannot be read, where that is so
 
@@ -86,6 +86,20 @@ class RunLog:
                 self._take(event)
             return bool(events)
 
+    @property
+    def events(self) -> list[Event]:
+        """All that still holds, in order."""
+        return list(self._in_order())
+
+    def _in_order(self) -> Iterator[Event]:
+        place = 0
+        for before, event in self._others:
+            while place < before:
+                yield self.steps[place]
+                place += 1
+            yield event
+        yield from self.steps[place:]
+
     def _take(self, event: Event) -> None:
         match event:
             case Started():
@@ -94,9 +108,6 @@ class RunLog:
                 self._drop_from(event.step)
                 self.resumed.append(event)
                 self.ended = None
-            case Stepped():
-                self.steps.append(event)
-                self.columns.append(event)
             case Evaluated():
                 self.evaluations.append(event)
             case Sampled():
@@ -111,21 +122,31 @@ class RunLog:
                 self.ended = event
             case Phase():
                 self.phase, self.phase_since = event.phase, event.time
-        self.events.append(event)
-        self._worked.until(event)
+        worked = self._worked.until(event)
+        self.last_time = event.time
+        if isinstance(event, Stepped):
+            self.steps.append(event, worked)
+            return
+        self._others.append((len(self.steps), event))
+        if isinstance(event, Evaluated):
+            self.seconds[id(event)] = worked
+        elif isinstance(event, (Started, Resumed)):
+            self.steps_before_start = len(self.steps)
 
     def _drop_from(self, step: int) -> None:
         """Forget the rows of step ``step`` and later: they are made again."""
-        measured = (Stepped, Evaluated, Sampled, Probed, Saved)
-        self.steps = [row for row in self.steps if row.step < step]
-        self.columns = Columns(STEP_COLUMNS, self.steps)
+        measured = (Evaluated, Sampled, Probed, Saved)
+        self.steps, kept = self.steps.before(step)
         self.evaluations = [row for row in self.evaluations if row.step < step]
         self.samples = [row for row in self.samples if row.step < step]
         self.probes = [row for row in self.probes if row.step < step]
         self.saved = [row for row in self.saved if row.step < step]
-        self.events = [row for row in self.events if row.step < step or not isinstance(row, measured)]
+        self._others = [
+            (kept[before], row) for before, row in self._others if row.step < step or not isinstance(row, measured)
+        ]
+        self.seconds = {id(row): self.seconds[id(row)] for row in self.evaluations}
         self._worked = _Worked()
-        for row in self.events:
+        for row in self._in_order():
             self._worked.until(row)
 
     @property
@@ -147,13 +168,6 @@ class RunLog:
     def seconds_trained(self) -> float:
         """Seconds that the worker was at work: neither paused nor away between an end, or a death, and a resume."""
         return self._worked.total
-
-
-def seconds_of_work(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
-    """Each event with the seconds of work up to it; pauses and absences are not counted."""
-    worked = _Worked()
-    for event in events:
-        yield event, worked.until(event)
 
 
 class _Worked:

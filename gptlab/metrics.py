@@ -13,12 +13,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gptlab.events import Evaluated, Event, Resumed, Started, Stepped
-from gptlab.log import RunLog, seconds_of_work
+from gptlab.log import RunLog
+from gptlab.step_rows import SECONDS, StepRows
 
 Floats = npt.NDArray[np.float64]
 Axis = Literal["epoch", "step", "tokens", "time", "flops"]
-Row = Stepped | Evaluated
 MOST_POINTS = 1000  # of one line: a page shows about as many pixels of it
 
 
@@ -54,36 +53,32 @@ def extent_of(log: RunLog, num_epochs: int, max_steps: int | None = None) -> Ext
     return Extent(total, per_epoch, tokens)
 
 
-def trained_seconds(events: Iterable[Event]) -> dict[int, float]:
-    """For each row (by ``id``) the seconds of work before it: pauses and absences are not counted."""
-    return {id(event): seconds for event, seconds in seconds_of_work(events) if isinstance(event, (Stepped, Evaluated))}
-
-
-def positions(rows: Sequence[Row], axis: Axis, extent: Extent, seconds: dict[int, float]) -> list[float]:
-    """Where each row stands on ``axis``: fractional epochs, steps made, tokens seen, seconds of work, operations.
+def positions(log: RunLog, axis: Axis, extent: Extent) -> list[float]:
+    """Where each evaluation stands on ``axis``: fractional epochs, steps, tokens seen, seconds of work, operations.
 
     Operations are counted from the tokens seen; where it is not known how many one takes, NaN.
     """
+    rows = log.evaluations
     if axis == "flops":
         return [row.tokens_seen * (extent.flops_per_token or math.nan) for row in rows]
     if axis == "tokens":
         return [float(row.tokens_seen) for row in rows]
     if axis == "time":
-        return [seconds.get(id(row), math.nan) for row in rows]
+        return [log.seconds.get(id(row), math.nan) for row in rows]
     if axis == "epoch" and extent.steps_per_epoch:
         return [(row.step + 1) / extent.steps_per_epoch for row in rows]
     return [float(row.step + 1) for row in rows]
 
 
-def step_positions(log: RunLog, axis: Axis, extent: Extent, seconds: dict[int, float]) -> Floats:
+def step_positions(steps: StepRows, axis: Axis, extent: Extent) -> Floats:
     """``positions`` of all steps of a log, as an array [n]."""
     if axis == "time":
-        return np.array(positions(log.steps, axis, extent, seconds))
+        return steps.column(SECONDS)
     if axis == "flops":
-        return log.columns["tokens_seen"] * (extent.flops_per_token or math.nan)
+        return steps.column("tokens_seen") * (extent.flops_per_token or math.nan)
     if axis == "tokens":
-        return log.columns["tokens_seen"]
-    made = log.columns["step"] + 1
+        return steps.column("tokens_seen")
+    made = steps.column("step") + 1
     return made / extent.steps_per_epoch if axis == "epoch" and extent.steps_per_epoch else made
 
 
@@ -92,15 +87,16 @@ def epoch_marks(log: RunLog, axis: Axis, extent: Extent, most: int = 400) -> lis
     samples = list({sample.epoch: sample for sample in log.samples}.values())
     if len(samples) > most:
         samples = [samples[round(k * (len(samples) - 1) / (most - 1))] for k in range(most)]
-    seconds = trained_seconds(log.events) if axis == "time" else {}
-    made = log.columns["step"]
+    steps = log.steps
+    made = steps.column("step")
+    across = step_positions(steps, axis, extent)
     found = []
     for sample in samples:
         place = int(np.searchsorted(made, sample.step))
         if sample.epoch == 0 or place == len(made) or made[place] != sample.step:
             found.append((0.0, sample.epoch))
         else:
-            found.append((positions([log.steps[place]], axis, extent, seconds)[0], sample.epoch))
+            found.append((float(across[place]), sample.epoch))
     return found
 
 
@@ -137,13 +133,6 @@ def thin(
 
 def seconds_per_step(log: RunLog, window: int = 50) -> float:
     """Seconds that one of the last steps took, evaluations, samples and saving included; NaN before the second one."""
-    recent: list[Event] = []
-    steps = 0
-    for event in reversed(log.events):
-        recent.append(event)
-        steps += isinstance(event, Stepped)
-        if steps > window or isinstance(event, (Started, Resumed)):
-            break
-    recent.reverse()
-    seconds = list(trained_seconds(recent).values())
-    return (max(seconds) - min(seconds)) / (steps - 1) if steps > 1 else math.nan
+    seconds = log.steps.column(SECONDS)
+    recent = seconds[max(log.steps_before_start, len(seconds) - window - 1) :]
+    return float(recent[-1] - recent[0]) / (len(recent) - 1) if len(recent) > 1 else math.nan

@@ -13,7 +13,7 @@ import pytest
 from gptlab.events import Evaluated, Phase, Resumed, Started, Stepped, encode
 from gptlab.figures import MOST_ROWS, comparison_figure, evaluation_table, training_figure
 from gptlab.log import RunLog
-from gptlab.metrics import Extent, extent_of, positions, seconds_per_step, smooth, thin, trained_seconds
+from gptlab.metrics import Extent, extent_of, positions, seconds_per_step, smooth, step_positions, thin
 from tests.fake_run import events
 
 SIZES = {"vocab_size": 50257}
@@ -144,12 +144,13 @@ def test_smoothing_is_debiased_and_passes_over_gaps() -> None:
     assert smooth([0.0, 10.0], 0.5)[1] == pytest.approx(10 * 0.5 / 0.75)
 
 
-def test_training_time_leaves_out_pauses_and_absences() -> None:
+def test_training_time_leaves_out_pauses_and_absences(tmp_path) -> None:
     def step(at: int, time: float) -> Stepped:
         return Stepped(step=at, epoch=1, tokens_seen=0, time=time)
 
     started = Started(time=0.0, device="cpu", n_parameters=1, total_steps=9, threads=1)
     first, second, third, fourth = step(0, 1.0), step(1, 2.0), step(2, 103.0), step(3, 1004.0)
+    evaluated = Evaluated(step=2, epoch=1, tokens_seen=0, time=103.5)
     rows = [
         started,
         first,
@@ -157,11 +158,13 @@ def test_training_time_leaves_out_pauses_and_absences() -> None:
         Phase(time=2.0, phase="paused"),
         Phase(time=102.0, phase="training"),
         third,
+        evaluated,
         Resumed(time=1003.0, step=3),
         fourth,
     ]
-    seconds = trained_seconds(rows)
-    assert [seconds[id(row)] for row in (first, second, third, fourth)] == pytest.approx([1.0, 2.0, 3.0, 4.0])
+    log = log_of(tmp_path / "log", rows)
+    assert step_positions(log.steps, "time", Extent()).tolist() == pytest.approx([1.0, 2.0, 3.0, 4.5])
+    assert positions(log, "time", Extent()) == pytest.approx([3.5])
 
 
 def test_the_pace_is_that_of_the_last_steps(log) -> None:
@@ -175,7 +178,7 @@ def test_there_is_no_pace_before_the_second_step(tmp_path) -> None:
 def test_an_old_log_without_steps_per_epoch_still_gets_its_epochs(tmp_path) -> None:
     rows = [row for row in events(10, 9, until=20) if isinstance(row, Stepped)]
     log = log_of(tmp_path / "log", rows)
-    assert positions(log.steps, "epoch", extent_of(log, 10, max_steps=50), {})[8] == pytest.approx(1.0)
+    assert step_positions(log.steps, "epoch", extent_of(log, 10, max_steps=50))[8] == pytest.approx(1.0)
 
 
 def test_the_table_says_in_text_what_the_chart_shows(log) -> None:

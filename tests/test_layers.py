@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
-    {"home", "events", "config", "published", "locks", "columns"},
+    {"home", "events", "config", "published", "locks"},
+    {"step_rows"},
     {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export", "readback", "random_streams"}
     | {"out_of_memory"},
     {

@@ -30,7 +30,7 @@ class Placed:
 
 def placed(log: RunLog, prompt: str) -> list[Placed]:
     """The samples of a prompt, earliest first."""
-    steps = [row.step for row in log.steps]
+    steps = log.steps.column("step")
     found = []
     for sample in log.samples:
         if sample.prompt == prompt:

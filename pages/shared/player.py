@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import streamlit as st
 
 from gptlab import launcher
@@ -80,7 +82,7 @@ def how_it_ended(run: Run, status: str) -> None:
         st.error(told or f"It failed. {_saved(run)}", icon=":material/error:")
         _worker_log(run)
     elif status == "interrupted":
-        if not log.events:
+        if math.isnan(log.last_time):
             said = "It never began: its worker ended before the first word."
         else:
             said = f"The worker ended without a word after {log.steps_completed:,} steps: killed, or without power."

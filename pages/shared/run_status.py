@@ -83,13 +83,13 @@ def _facts(run: Run, log: RunLog, live: bool, status: str, total: int, now: floa
     speed = log.steps[-1].tokens_per_second if log.steps else math.nan
     pace = seconds_per_step(log)
     elapsed = log.seconds_trained()
-    if status == "running" and log.events:
-        elapsed += max(0.0, now - log.events[-1].time)
+    if status == "running" and not math.isnan(log.last_time):
+        elapsed += max(0.0, now - log.last_time)
     left = (total - log.steps_completed) * pace if live and total else math.nan
     if live:
         ending: Fact = ("Time left", duration(left), f"until {_clock(now + left)}" if left < 86_400 else "")
     else:
-        ending = ("Ended", ago(log.events[-1].time, now) if log.events else "–", "")
+        ending = ("Ended", ago(log.last_time, now) if not math.isnan(log.last_time) else "–", "")
     return (
         ("Train loss", number(last.train_loss if last else math.nan, 3), "evaluated"),
         ("Validation loss", number(last.val_loss if last else math.nan, 3), _best(best)),
