@@ -243,7 +243,7 @@ class TrainConfig(_Part):
         "auto",
         "Precision",
         "Numbers used in matrix products: fp32, or bf16, which keeps 3 digits instead of 7 and takes a half to a third "
-        "of the time where the processor has instructions for it. Weights stay fp32. auto: fp32.",
+        "of the time where the device has instructions for it. Weights stay fp32. auto: bf16 there, fp32 elsewhere.",
     )
     compile: Literal["auto", "on", "off"] = _field(
         "auto",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
+    from gptlab.config import RunConfig
+
 
 @dataclass(frozen=True)
 class DeviceInfo:
@@ -74,15 +76,22 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
-    """The numbers that matrix products use: ``auto`` is fp32, in which the reference exercise is reproduced."""
+    """The numbers that matrix products use: ``auto`` is bf16 where the device has instructions for it, else fp32."""
     if name not in ("auto", "fp32", "bf16"):
         raise ValueError(f"There is no precision {name!r}: use auto, fp32 or bf16.")
+    if name == "auto":
+        return "bf16" if multiplies_bf16(device) else "fp32"
     if name == "bf16" and device.type == "cuda":
         import torch
 
         if not torch.cuda.is_bf16_supported():
             raise ValueError("This GPU has no bf16 arithmetic: use precision fp32.")
     return "bf16" if name == "bf16" else "fp32"
+
+
+def precision_for(config: RunConfig, device: torch.device) -> Literal["fp32", "bf16"]:
+    """The precision that a run trains with on ``device``; the published order is fp32 everywhere."""
+    return "fp32" if config.data.order == "published" else resolve_precision(config.train.precision, device)
 
 
 def multiplies_bf16(device: torch.device) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gptlab.config import ModelConfig, RunConfig
 from gptlab.dataset import n_batches, window_starts
-from gptlab.device import available_cores, describe_machine
+from gptlab.device import available_cores, describe_machine, multiplies_bf16, pick_device, precision_for
 from gptlab.fast.compiling import pays
 from gptlab.home import cache_folder, write_atomically
 from gptlab.launcher import worker_environment
@@ -27,6 +27,7 @@ from gptlab.launcher import worker_environment
 FLOAT = 4  # bytes of an fp32 number
 PROCESS_BYTES = 300_000_000  # Python, PyTorch and the tokenizer before there is a model (measured)
 BESIDE_PRODUCTS = 1.6  # a whole run against its matrix products alone, fp32, not compiled (measured: 1.3 to 2)
+BF16_GAIN = {"on": 4.0, "off": 1.5}  # how many times as fast bf16 is, compiled or not (measured: 4 to 5.6, 1.3 to 3)
 PASSES = 3  # a backward pass costs twice a forward pass
 
 
@@ -90,13 +91,23 @@ def estimate(config: RunConfig, n_train_tokens: int, n_val_tokens: int) -> Estim
 
 
 def settled(config: RunConfig, n_train_tokens: int) -> RunConfig:
-    """``config`` with ``compile`` on or off where it is automatic: what its steps are timed with."""
-    train = config.train
-    if train.compile != "auto":
-        return config
-    asked = train.precision == "bf16" and train.device in ("auto", "cpu")
-    compiled = asked and pays(config, _steps(config, n_train_tokens)[1], train.precision, available_cores())
-    return config.with_fields(train={"compile": "on" if compiled else "off"})
+    """``config`` with precision and ``compile`` as they will be where they are automatic: what steps are timed with."""
+    precision, compiled = _precision(config), config.train.compile
+    if precision is None:
+        return config  # nothing trains there
+    if compiled == "auto":
+        asked = precision == "bf16" and pick_device(config.train.device).type == "cpu"
+        worth = asked and pays(config, _steps(config, n_train_tokens)[1], precision, available_cores())
+        compiled = "on" if worth else "off"
+    return config.with_fields(train={"precision": precision, "compile": compiled})
+
+
+def _precision(config: RunConfig) -> str | None:
+    """fp32 or bf16; None where the device, or its bf16, is not there."""
+    try:
+        return precision_for(config, pick_device(config.train.device))
+    except ValueError:
+        return None
 
 
 def _steps(config: RunConfig, n_train_tokens: int) -> tuple[int, int]:
@@ -176,11 +187,13 @@ def rough_seconds(config: RunConfig, n_train_tokens: int, n_val_tokens: int) -> 
     if device != "cpu" and (device != "auto" or sys.platform != "linux" or Path("/dev/nvidia0").exists()):
         return None
     expected = estimate(config, n_train_tokens, n_val_tokens)
+    train = settled(config, n_train_tokens).train
+    gain = BF16_GAIN[train.compile] if train.precision == "bf16" and multiplies_bf16(pick_device("cpu")) else 1.0
     evaluations = math.ceil(expected.total_steps / config.train.eval_freq)
     forward = _flops_per_batch(config) / PASSES
     training = expected.total_steps * expected.flops_per_step
     evaluating = evaluations * _evaluated_batches(config, n_train_tokens, n_val_tokens) * forward
-    return BESIDE_PRODUCTS * (training + evaluating) / _products_per_second()
+    return BESIDE_PRODUCTS * (training + evaluating) / gain / _products_per_second()
 
 
 @cache
@@ -257,7 +270,7 @@ def _key(config: RunConfig) -> str:
         version("torch"),
         config.model.model_dump(exclude={"init"}),
         config.data.batch_size,
-        config.train.model_dump(include={"device", "precision", "compile"}),
+        config.train.model_dump(include={"device", "compile"}) | {"precision": _precision(config)},
         {name: value for name, value in worker_environment().items() if name.startswith(("OMP_", "MKL_", "MALLOC_"))},
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gptlab.checkpoint import load_weights, read_resume
 from gptlab.config import OptimConfig, RunConfig
-from gptlab.device import available_cores, pick_device, resolve_precision
+from gptlab.device import available_cores, pick_device, precision_for
 from gptlab.fast.compiling import compiler, missing, pays
 from gptlab.fast.engine import Engine
 from gptlab.fast.fused import FusedForward
@@ -61,8 +61,7 @@ class TrainState:
         with everything that is wrong with the data or the device.
         """
         device = pick_device(config.train.device)
-        published = config.data.order == "published"
-        precision = "fp32" if published else resolve_precision(config.train.precision, device)
+        precision = precision_for(config, device)
         train_loader, val_loader, remarks = make_loaders(data, config, device)
         streams = RandomStreams(device)
         with streams:

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from gptlab import device
-from gptlab.device import available_devices, pick_device, resolve_precision
+from gptlab.config import RunConfig
+from gptlab.device import available_devices, pick_device, precision_for, resolve_precision
+from gptlab.fast import precision
 
 
 def test_the_cpu_is_always_there_and_comes_last() -> None:
@@ -35,9 +37,18 @@ def test_cuda_means_the_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("cuda") == torch.device("cuda:0")
 
 
-def test_automatic_precision_is_fp32() -> None:
+@pytest.mark.parametrize(("native", "automatic"), [(True, "bf16"), (False, "fp32")])
+def test_automatic_precision_is_bf16_where_there_are_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, automatic: str
+) -> None:
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: native)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
+    for there in (torch.device("cpu"), torch.device("cuda:0")):
+        assert resolve_precision("auto", there) == automatic
+        assert precision_for(RunConfig(), there) == automatic
+        assert precision_for(RunConfig().with_fields(data={"order": "published"}), there) == "fp32"
     cpu = torch.device("cpu")
-    assert [resolve_precision(name, cpu) for name in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
+    assert [resolve_precision(name, cpu) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert resolve_precision("auto", torch.device("mps")) == "fp32"
     with pytest.raises(ValueError, match="no precision 'fp8'"):
         resolve_precision("fp8", cpu)

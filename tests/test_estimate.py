@@ -22,6 +22,7 @@ from gptlab.estimate import (
     rough_seconds,
     settled,
 )
+from gptlab.fast import precision
 from gptlab.home import cache_folder
 from gptlab.model import GPTModel
 from gptlab.state import TrainState
@@ -134,10 +135,18 @@ def test_the_prediction_adds_up_what_a_run_does() -> None:
     assert longer == pytest.approx(3 + 3 * 6.5 + 6 + 1 + 2.274e9 * 1e-9, rel=0.01)
 
 
-def test_an_automatic_compilation_is_timed_as_what_it_comes_to() -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_what_is_automatic_is_timed_as_what_it_comes_to(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: native)
     long = RunConfig().with_fields(train={"precision": "bf16"})
     short = long.with_fields(train={"max_steps": 2})
-    assert [settled(config, VERDICT[0]).train.compile for config in (long, short, RunConfig())] == ["on", "off", "off"]
+    plain = RunConfig().with_fields(data={"order": "published"})
+    assert [settled(config, VERDICT[0]).train.compile for config in (long, short, plain)] == ["on", "off", "off"]
+    automatic = settled(RunConfig(), VERDICT[0]).train
+    assert (automatic.precision, automatic.compile) == (("bf16", "on") if native else ("fp32", "off"))
+    assert settled(plain, VERDICT[0]).train.precision == "fp32"
+    elsewhere = RunConfig().with_fields(train={"device": "cuda:7"})
+    assert settled(elsewhere, VERDICT[0]) == elsewhere
     assert settled(settled(long, VERDICT[0]), 10**6) == settled(long, VERDICT[0])
     keep(long.with_fields(train={"compile": "on"}), TIMING)
     assert predicted_seconds(long, *VERDICT) is not None
@@ -199,6 +208,7 @@ def test_a_model_that_was_not_timed_is_guessed_by_its_arithmetic_and_only_for_th
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_products_per_second", lambda: 1e11)
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: False)
     config = RunConfig().with_fields(train={"device": "cpu"})
     expected = estimate(config, 4_612, 534)
     whole = rough_seconds(config, 4_612, 534)
@@ -207,3 +217,9 @@ def test_a_model_that_was_not_timed_is_guessed_by_its_arithmetic_and_only_for_th
     assert whole == pytest.approx(BESIDE_PRODUCTS * (90 + 18 * 6 / 3) * expected.flops_per_step / 1e11)
     assert rough_seconds(config.with_fields(train={"num_epochs": 20}), 4_612, 534) == pytest.approx(2 * whole)
     assert rough_seconds(config.with_fields(train={"device": "cuda"}), 4_612, 534) is None
+    slow = rough_seconds(config.with_fields(train={"precision": "bf16"}), 4_612, 534)
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: True)
+    assert slow == whole == pytest.approx(4 * (rough_seconds(config, 4_612, 534) or 0))  # bf16, and compiled
+    few = config.with_fields(train={"num_epochs": 1, "max_steps": 1})
+    fp32 = rough_seconds(few.with_fields(train={"precision": "fp32"}), 4_612, 534)
+    assert fp32 == pytest.approx(1.5 * (rough_seconds(few, 4_612, 534) or 0))  # bf16, too short to compile

@@ -9,7 +9,7 @@ import pytest
 
 from gptlab.config import PRESETS, RunConfig
 from gptlab.corpus import THE_VERDICT_SHA256
-from gptlab.events import Evaluated, Sampled, Started, Stepped
+from gptlab.events import Ended, Evaluated, Sampled, Started, Stepped
 from gptlab.log import RunLog
 from gptlab.published import BEFORE_TRAINING, EVALUATIONS
 from gptlab.verdict import compare, is_comparable, is_exercise, judge, longest_borrowed, read_samples, spikes_in
@@ -52,10 +52,13 @@ PUBLISHED: Trace = [(row.train, row.val) for row in EVALUATIONS]
 CPU: Trace = [(row["train_loss"], row["val_loss"]) for row in TRACE["evaluations"]]
 
 
-def log_of(trace: Trace, spike: int | None = None, device: str = "cpu", precision: str = "fp32") -> RunLog:
+def log_of(
+    trace: Trace, spike: int | None = None, device: str = "cpu", precision: str = "fp32", after: int = 2
+) -> RunLog:
+    """``after``: steps made after the last evaluation."""
     log = RunLog(Path("none"))
     log._take(Started(device=device, n_parameters=1, total_steps=90, threads=2, precision=precision))
-    for step in range(STEPS[len(trace) - 1] + 1 if trace else 0):
+    for step in range(min(90, STEPS[len(trace) - 1] + 1 + after) if trace else 0):
         loss = 16.0 if step == spike else 6.0
         log._take(Stepped(step=step, epoch=step // 9 + 1, tokens_seen=512 * (step + 1), loss=loss))
     for step, (train, val) in zip(STEPS, trace, strict=False):
@@ -73,8 +76,8 @@ def test_the_packages_figures_are_those_of_the_independent_run() -> None:
 
 @pytest.mark.parametrize(
     ("trace", "spike"),
-    [(PUBLISHED, None), (CPU, None), (OWN_ORDER, 24), (OWN_ORDER, None), (BF16, 24)],
-    ids=["published", "cpu", "own order", "own order, spike unseen", "bf16"],
+    [(PUBLISHED, None), (CPU, None), (OWN_ORDER, 24), (OWN_ORDER, None), (BF16, 24), (BF16, None)],
+    ids=["published", "cpu", "own order", "own order, spike unseen", "bf16", "bf16, spike unseen"],
 )
 def test_a_right_run_matches(trace: Trace, spike: int | None) -> None:
     verdict = judge(log_of(trace, spike), EXERCISE)
@@ -102,7 +105,8 @@ def test_a_run_without_dropout_differs_by_its_configuration_where_its_losses_can
 
 
 @pytest.mark.parametrize(
-    ("step", "train", "val"), [(20, 1.25, 1.0), (45, 1.9, 1.0), (45, 0.5, 1.0), (85, 1.9, 1.0), (85, 1.0, 0.9)]
+    ("step", "train", "val"),
+    [(20, 1.25, 1.0), (45, 1.9, 1.0), (45, 0.5, 1.0), (85, 4.0, 1.0), (85, 0.5, 1.0), (85, 1.0, 0.9)],
 )
 def test_one_evaluation_outside_the_spread_is_enough(step: int, train: float, val: float) -> None:
     place = STEPS.index(step)
@@ -111,6 +115,37 @@ def test_one_evaluation_outside_the_spread_is_enough(step: int, train: float, va
     verdict = judge(log_of(trace), EXERCISE)
     assert verdict.outcome == "differs"
     assert f"1 of 18 evaluations lie outside the spread of right runs, the first at step {step}" in verdict.headline
+
+
+def test_an_evaluation_of_the_weights_of_a_spike_is_left_out() -> None:
+    trace = [*PUBLISHED]
+    trace[4] = (14.949, 15.428)  # a right run with seed 2, at step 20
+    verdict = judge(log_of(trace, 21), EXERCISE)
+    assert verdict.outcome == "matches"
+    assert "validation 0.0 %" in verdict.headline.replace("+", "").replace("-", "")
+    assert verdict.remarks[0].startswith("The evaluation at step 20 is left out")
+    assert judge(log_of(trace), EXERCISE).outcome == "differs"
+    assert judge(log_of(trace, 22), EXERCISE).outcome == "differs"
+
+
+def test_a_loss_that_is_high_just_now_is_not_judged_before_it_could_come_back() -> None:
+    trace = [*PUBLISHED[:4], (14.949, 15.428)]
+    for after, outcome in ((0, "matches"), (1, "matches"), (2, "differs")):
+        verdict = judge(log_of(trace, after=after), EXERCISE)
+        assert (verdict.outcome, len(verdict.rows)) == (outcome, 4 + (after == 2))
+    assert judge(log_of(trace, 21, after=2), EXERCISE).outcome == "matches"
+    log = log_of(trace, after=0)
+    log._take(Ended(step=20, reason="stopped"))
+    assert judge(log, EXERCISE).outcome == "differs"
+
+
+def test_before_step_25_a_run_may_not_be_behind_and_then_by_15_steps() -> None:
+    behind = [PUBLISHED[max(0, place - 3)] if place > 4 else PUBLISHED[place] for place in range(18)]
+    assert judge(log_of(behind), EXERCISE).outcome == "matches"
+    early = [PUBLISHED[0], PUBLISHED[0], *PUBLISHED[2:]]
+    assert judge(log_of(early), EXERCISE).outcome == "differs"
+    later = [PUBLISHED[max(0, place - 6)] if place > 10 else PUBLISHED[place] for place in range(18)]
+    assert judge(log_of(later), EXERCISE).outcome == "differs"
 
 
 def test_a_loss_that_is_no_number_differs() -> None:

@@ -61,8 +61,8 @@ def exercise_ready(draft: Draft) -> None:
             key=ORDER,
             on_change=_order_chosen,
             help="gptlab’s own: an evaluation changes nothing, always reads the same windows, and the step can be "
-            "compiled. As published: batches, dropout and evaluations draw from one stream, as in the exercise’s code; "
-            "on a CPU it gives the exercise’s figures.",
+            "compiled and multiplied in bf16. As published: batches, dropout and evaluations draw from one stream, as "
+            "in the exercise’s code; on a CPU it gives the exercise’s figures.",
         )
 
 

@@ -58,7 +58,7 @@ def verdict_panel(run: Run, log: RunLog, config: RunConfig) -> None:
         st.markdown(
             ":gray[Two right runs in fp32 on different devices already differ by up to 31 % in late training loss and "
             "2 % in validation loss; the CPU trace is such a second run. Inside is what lies within that spread, "
-            "widened by what other right runs have needed.]"
+            "widened by what other right runs have needed; after step 20 a run may be up to 15 steps behind.]"
         )
     with samples:
         st.markdown("**The samples**")
@@ -81,6 +81,8 @@ def _figures(row: Row | None, train: float, val: float) -> list[str]:
 def _mark(row: Row | None) -> str:
     if row is None:
         return ""
+    if row.on_spike:
+        return "on a spike"
     return "✓ inside" if row.inside else "✗ outside"
 
 
