@@ -29,11 +29,13 @@ FLOORS = (
     },
     {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "token_history"}
     | {"grid", "script"},
-    {"figures", "published_order", "coach", "verdict", "beams", "inspection", "perplexity", "copying", "queue"},
+    {"figures", "published_order", "coach", "verdict", "beams", "inspection", "perplexity", "copying", "queue"}
+    | {"estimate"},
     {"loaders"},
     {"state"},
     {"epoch_look"},
-    {"training", "estimate", "explain", "report"},
+    {"training", "step_timing", "explain", "report"},
+    {"prediction"},
     {"preflight", "worker"},
     {"fork", "lesson_run", "runner", "asking"},
     {"queue_commands"},

@@ -8,8 +8,8 @@ import streamlit as st
 
 from gptlab.config import RunConfig
 from gptlab.dataset import check_lengths
-from gptlab.estimate import predicted_seconds
 from gptlab.grid import MOST, Point, expand
+from gptlab.prediction import predicted_seconds
 from gptlab.queue import Queue
 from pages.shared.draft import read_draft
 from pages.shared.fields import FormField, form_fields

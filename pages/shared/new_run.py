@@ -8,9 +8,9 @@ import streamlit as st
 
 from gptlab.config import RunConfig
 from gptlab.device import pick_device
-from gptlab.estimate import predicted_seconds, rough_seconds
 from gptlab.metrics import Extent
 from gptlab.parsing import parse_config
+from gptlab.prediction import predicted_seconds, rough_seconds
 from gptlab.preflight import Preflight, check
 from gptlab.runs import Run, RunStore, live_runs
 from pages.shared.draft import Draft, drop_fork, read_draft

@@ -14,7 +14,9 @@ from typing import Literal
 import streamlit as st
 
 from gptlab.config import PRESETS, RunConfig
-from gptlab.estimate import estimate, measure_step_seconds, predicted_seconds, rough_seconds, settled
+from gptlab.estimate import estimate
+from gptlab.prediction import predicted_seconds, rough_seconds, settled
+from gptlab.step_timing import measure_step_seconds
 from pages.shared.draft import REFERENCE_PRESET
 from pages.shared.look import duration, escape, roughly
 

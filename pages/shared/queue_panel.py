@@ -9,8 +9,8 @@ from typing import Any
 import streamlit as st
 
 from gptlab.corpus import CorpusError, open_corpus
-from gptlab.estimate import predicted_seconds
 from gptlab.metrics import seconds_per_step
+from gptlab.prediction import predicted_seconds
 from gptlab.queue import Entry, Queue, State
 from gptlab.runs import Run
 from pages.shared.look import duration, escape
