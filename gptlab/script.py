@@ -59,10 +59,12 @@ def script_of(config: RunConfig, *, title: str = "", threads: int | None = None,
 
 
 def script_of_run(run: Run) -> str:
-    """The script of a run, with the thread count that it had. ValueError where its configuration cannot be read."""
-    started, about = run.log().started, run.about
+    """The script of a run, with the precision and thread count that it had. ValueError: its configuration is broken."""
+    started, about, config = run.log().started, run.about, run.config
+    if started and config.train.precision == "auto":
+        config = config.with_fields(train={"precision": started.precision})
     return script_of(
-        run.config, title=about.name or run.id, threads=started.threads if started else None,
+        config, title=about.name or run.id, threads=started.threads if started else None,
         forked_from=about.parent or "",
     )  # fmt: skip
 

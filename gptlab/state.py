@@ -188,7 +188,7 @@ class TrainState:
     def evaluate(self) -> tuple[float, float]:
         """Training and validation loss; remembers whether the validation loss is the best so far."""
         engine = self.engine
-        another: BatchLoss | None = self.batch_loss if self.is_compiled else None
+        another: BatchLoss | None = None if self.loss_of is loss_of else self.batch_loss
         if engine is not None:
             another = engine.loss  # it decides itself what is bf16
         if isinstance(self.train_loader, PublishedLoader) and isinstance(self.val_loader, PublishedLoader):
@@ -281,7 +281,7 @@ class TrainState:
 
     @property
     def is_compiled(self) -> bool:
-        return self.engine is not None or self.forward is not self.model
+        return self.engine is not None or self.loss_of is not loss_of
 
     def restore(self, folder: Any) -> list[str]:
         """Go on from a checkpoint folder; returns what keeps the losses from being exactly those of an unbroken run.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gptlab.events import Started
 from gptlab.launcher import take_lock
 from gptlab.preflight import prepare
 from gptlab.runs import RunStore
@@ -51,6 +52,14 @@ def test_the_script_of_a_run_gives_its_losses_to_the_last_digit(home: Path, tmp_
     ]
     assert repr(log.samples[-1].text) in told
     assert len(losses) == 3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_script_of_a_run_names_the_precision_that_was_automatic(home: Path, precision: str) -> None:
+    run = RunStore().create(small(num_epochs=1))
+    assert '"precision"' not in script_of_run(run)
+    run.append(Started(device="cpu", n_parameters=1, total_steps=6, threads=1, precision=precision))
+    assert f"\"precision\": '{precision}'" in script_of_run(run)
 
 
 def test_it_names_only_what_differs_from_the_defaults() -> None:

@@ -498,10 +498,10 @@ def test_automatic_precision_stays_what_it_was_when_the_run_began(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = run_config(train={"precision": "auto"})
-    monkeypatch.setattr(state_module, "resolve_precision", lambda *_: "fp32")
+    monkeypatch.setattr(state_module, "precision_for", lambda *_: "fp32")
     expected = [event.loss for event in of(Stepped, run(config))]
     before = [event.loss for event in of(Stepped, run(config, checkpoints=folder, requests=asking({3: ["stop"]})))]
-    monkeypatch.setattr(state_module, "resolve_precision", lambda *_: "bf16")
+    monkeypatch.setattr(state_module, "precision_for", lambda *_: "bf16")
     again = run(config, checkpoints=folder, resume_from=folder)
     assert before + [event.loss for event in of(Stepped, again)] == expected
     assert of(Started, again)[0].precision == "fp32"

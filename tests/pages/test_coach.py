@@ -183,7 +183,7 @@ def test_while_it_trains_the_evaluations_to_come_wait_in_the_table() -> None:
 
 
 def test_a_wrong_run_is_called_different() -> None:
-    run = make_exercise_run(RunStore(), [(train, val * 1.1) for train, val in PUBLISHED])
+    run = make_exercise_run(RunStore(), [(train, val * 1.2) for train, val in PUBLISHED])
     app = dashboard("training", run=run.id)
     assert any("Differs: 18 of 18" in plain(warning) for warning in app.warning)
     assert {row[-1] for row in verdict_rows(app)} == {"✗ outside"}
