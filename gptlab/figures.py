@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import zlib
-from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gptlab.events import Evaluated, Stepped
+from gptlab.events import Evaluated
 from gptlab.log import RunLog
 from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, smooth, step_positions, thin
 from gptlab.panels import end_of, layout_of
@@ -221,7 +220,7 @@ def evaluation_table(log: RunLog | None, extent: Extent) -> dict[str, Any]:
     """
     rows = []
     for row in _spread(log) if log else ():
-        made = _step(log.steps, row.step) if log else None
+        made = log.steps.find(row.step) if log else None
         epoch = (row.step + 1) / extent.steps_per_epoch if extent.steps_per_epoch else float(row.epoch)
         rows.append(
             [
@@ -241,11 +240,6 @@ def evaluation_table(log: RunLog | None, extent: Extent) -> dict[str, Any]:
 def _spread(log: RunLog) -> list[Evaluated]:
     every, best = max(1, -(-len(log.evaluations) // MOST_ROWS)), log.best
     return [row for place, row in enumerate(reversed(log.evaluations)) if place % every == 0 or row is best][::-1]
-
-
-def _step(steps: Sequence[Stepped], step: int) -> Stepped | None:
-    place = bisect_left(steps, step, key=lambda row: row.step)
-    return steps[place] if place < len(steps) and steps[place].step == step else None
 
 
 def _text(value: float, form: str) -> str:

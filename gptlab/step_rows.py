@@ -6,6 +6,7 @@ A ``Stepped`` takes 600 bytes, its numbers 72. So the numbers are what is kept, 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, overload
@@ -55,6 +56,11 @@ class StepRows(Sequence[Stepped]):
 
     def __iter__(self) -> Iterator[Stepped]:
         return (self._row(place) for place in range(len(self)))
+
+    def find(self, step: int) -> Stepped | None:
+        """The row of that step, of rows whose steps rise."""
+        place = bisect_left(self._columns["step"], step, hi=len(self))
+        return self._row(place) if place < len(self) and self._columns["step"][place] == step else None
 
     def column(self, name: str) -> Floats:
         """[n], a copy, not to be written to: what was handed out stays as it is. A later one may be longer."""

@@ -3,9 +3,9 @@
 Two right runs do not give the same digits: the two traces in ``published`` differ by up to 31 % in late training loss
 and 2 % in validation loss, a third one with another order of batches by a little more. So every figure is held against
 the band that the two traces span, widened by what right runs have been seen to need (docs/measurements.md), and never
-against one of them. A constant rate without warm-up also makes the loss shoot up for one step between 20 and 25, in four
-of five draws that were looked at, the published order among them; and some draws learn more slowly from there on. So a
-run may then be behind by some steps, and an evaluation of the weights that the loss shot up with is left out.
+against one of them. A constant rate without warm-up also makes the loss shoot up for one step between 20 and 25, in
+four of five draws that were looked at, the published order among them; and some draws learn more slowly from there on.
+So a run may then be behind by some steps, and an evaluation of the weights that the loss shot up with is left out.
 """
 
 from __future__ import annotations

@@ -52,6 +52,13 @@ def test_columns_grow_and_what_was_handed_out_stays() -> None:
     assert rows.column(SECONDS).tolist() == [3.0 * n for n in range(200)]
 
 
+def test_a_row_is_found_by_its_step() -> None:
+    rows = rows_of(3)
+    rows.append(step(7, 0.25), 1.0)
+    assert [row and row.loss for row in map(rows.find, (-1, 0, 2, 3, 7, 8))] == [None, 0.0, 1.0, None, 0.25, None]
+    assert StepRows().find(0) is None
+
+
 def test_a_row_that_is_just_being_appended_is_not_there_yet() -> None:
     rows = rows_of(3)
     rows._columns["step"].append(3)
