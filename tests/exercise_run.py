@@ -26,9 +26,17 @@ PUBLISHED: Trace = [(row.train, row.val) for row in EVALUATIONS]
 
 
 def make_exercise_run(
-    store: RunStore, trace: Trace = PUBLISHED, *, name: str = "the exercise", config: RunConfig = EXERCISE
+    store: RunStore,
+    trace: Trace = PUBLISHED,
+    *,
+    name: str = "the exercise",
+    config: RunConfig = EXERCISE,
+    spike: int | None = None,
 ) -> Run:
-    """A run whose evaluations (training, validation loss) are those of ``trace``; finished if there are all 18."""
+    """A run whose evaluations (training, validation loss) are those of ``trace``; finished if there are all 18.
+
+    ``spike``: a step whose loss shot up.
+    """
     run = store.create(config, name=name)
     last = EVALUATIONS[len(trace) - 1].step if len(trace) < len(EVALUATIONS) else 89
     now = time.time() - 5.0 * (last + 1)
@@ -41,7 +49,8 @@ def make_exercise_run(
         epoch, now = step // 9 + 1, now + 5.0
         at = {"step": step, "epoch": epoch, "tokens_seen": 512 * (step + 1), "time": now}
         train = measured.get(step, (train, 0.0))[0]
-        run.append(Stepped(**at, loss=train + 0.1, learning_rate=4e-4, grad_norm=2.0, tokens_per_second=100.0))  # type: ignore[arg-type]
+        loss = 16.0 if step == spike else (5.5 if spike and abs(step - spike) == 1 else train + 0.1)
+        run.append(Stepped(**at, loss=loss, learning_rate=4e-4, grad_norm=2.0, tokens_per_second=100.0))  # type: ignore[arg-type]
         if step in measured:
             run.append(Evaluated(**at, train_loss=train, val_loss=measured[step][1]))  # type: ignore[arg-type]
             if measured[step][1] < lowest:

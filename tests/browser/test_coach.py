@@ -57,7 +57,7 @@ def test_the_verdict_follows_a_run_of_the_exercise_evaluation_by_evaluation(dash
                 run.append(event)
         expect(table.get_by_text("✓ inside")).to_have_count(8, timeout=PATIENCE)
         expect(page.get_by_text("Matches so far: the first 8")).to_be_visible(timeout=PATIENCE)
-    wrong = make_exercise_run(dashboard.store, [(train, 1.1 * val) for train, val in PUBLISHED])
+    wrong = make_exercise_run(dashboard.store, [(train, 1.2 * val) for train, val in PUBLISHED])
     page.goto(f"{dashboard.url}/training?run={wrong.id}")
     expect(page.get_by_text(re.compile("Differs: 18 of 18 evaluations"))).to_be_visible(timeout=PATIENCE)
     wait_until(lambda: page.get_by_text("✗ outside").count() == 18)

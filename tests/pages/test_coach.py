@@ -9,6 +9,7 @@ import pytest
 from gptlab import launcher
 from gptlab.config import PRESETS
 from gptlab.corpus import open_corpus
+from gptlab.fast import precision
 from gptlab.fork import parent_of
 from gptlab.runs import Run, RunStore
 from pages.shared import draft
@@ -145,7 +146,11 @@ def test_a_fork_of_what_is_gone_or_does_not_fit_cannot_start(started: list[Run],
     assert not buttons(app)["Start"].disabled
 
 
-def test_one_button_prepares_the_exercise_and_says_what_will_run(verdict: str) -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_one_button_prepares_the_exercise_and_says_what_will_run(
+    verdict: str, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: native)
     app = dashboard("hyperparameters")
     app.button(key="exercise").click().run()
     assert draft.load_draft() == PRESETS["gpt2-124m"].with_fields(data={"corpus": "the-verdict"})
@@ -153,10 +158,12 @@ def test_one_button_prepares_the_exercise_and_says_what_will_run(verdict: str) -
     app.switch_page("pages/training.py").run()
     assert "The reference exercise." in words(app)
     assert "SHA-256 b41e41a6" in words(app)
+    assert ("multiplied in bf16" in words(app)) is native
     app.session_state["exercise-order"] = "published"
     draft.edit_draft(data={"order": "published"})
     app.run()
     assert draft.load_draft().data.order == "published"
+    assert "as published. While it trains" in words(app)
 
 
 def test_another_draft_is_not_called_the_exercise() -> None:
@@ -187,6 +194,16 @@ def test_a_wrong_run_is_called_different() -> None:
     app = dashboard("training", run=run.id)
     assert any("Differs: 18 of 18" in plain(warning) for warning in app.warning)
     assert {row[-1] for row in verdict_rows(app)} == {"✗ outside"}
+
+
+def test_an_evaluation_on_a_spike_is_marked_as_such() -> None:
+    trace = [*PUBLISHED]
+    trace[4] = (14.949, 15.428)
+    run = make_exercise_run(RunStore(), trace, spike=21)
+    app = dashboard("training", run=run.id)
+    assert any("Matches: all 18" in plain(said) for said in app.success)
+    assert [row[-1] for row in verdict_rows(app)].count("on a spike") == 1
+    assert "The evaluation at step 20 is left out" in words(app)
 
 
 def test_another_run_and_a_fork_have_no_verdict() -> None:
