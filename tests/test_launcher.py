@@ -24,7 +24,7 @@ def small(**train: object) -> RunConfig:
     return RunConfig.model_validate(
         {
             "model": {"n_layers": 1, "emb_dim": 16, "n_heads": 2, "context_length": 16},
-            "data": {"batch_size": 16},
+            "data": {"batch_size": 16, "stride": 32},
             "train": {"num_epochs": 3, "sample_tokens": 4, "device": "cpu", **train},
         }
     )
