@@ -219,6 +219,9 @@ def _differing(rows: Sequence[Row], outside: Sequence[Row]) -> str:
 
 
 def _all(rows: Sequence[Row]) -> str:
+    spikes = sum(row.on_spike for row in rows)
+    if spikes:
+        return f"{len(rows)} evaluations, but {spikes} that fell on a spike of the loss, are"
     if len(rows) == 1:
         return "the first evaluation is"
     return f"all {len(rows)} evaluations are" if len(rows) == len(EVALUATIONS) else f"the first {len(rows)} are"

@@ -123,6 +123,7 @@ def test_an_evaluation_of_the_weights_of_a_spike_is_left_out() -> None:
     verdict = judge(log_of(trace, 21), EXERCISE)
     assert verdict.outcome == "matches"
     assert "validation 0.0 %" in verdict.headline.replace("+", "").replace("-", "")
+    assert verdict.headline.startswith("Matches: 18 evaluations, but 1 that fell on a spike of the loss, are within")
     assert verdict.remarks[0].startswith("The evaluation at step 20 is left out")
     assert judge(log_of(trace), EXERCISE).outcome == "differs"
     assert judge(log_of(trace, 22), EXERCISE).outcome == "differs"
