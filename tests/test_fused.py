@@ -94,6 +94,16 @@ def test_a_run_with_it_follows_the_textbook_run(monkeypatch: pytest.MonkeyPatch)
     assert numbers(quick) != numbers(slow)  # it was another way there
 
 
+@pytest.mark.cuda
+def test_on_a_gpu_a_compiled_run_follows_the_textbook_run() -> None:
+    sections: dict[str, Any] = {"model": {"drop_rate": 0.0}}
+    runs = []
+    for compiled in ("on", "off"):
+        train = {"device": "cuda", "compile": compiled}
+        runs.append(numbers(run(TrainState.build(run_config(**sections, train=train), parts()))))
+    assert runs[0] == [pytest.approx(row, rel=1e-3) for row in runs[1]]
+
+
 def test_it_compiles_and_the_compiled_loss_is_the_same() -> None:
     state = TrainState.build(run_config(model={"drop_rate": 0.0}), parts())
     inputs, targets = next(iter(state.train_loader))

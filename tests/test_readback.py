@@ -65,6 +65,17 @@ def test_steps_read_together_are_those_read_one_by_one(sections: dict) -> None:
     assert [event.time for event in steps] == sorted(event.time for event in steps)
 
 
+@pytest.mark.cuda
+def test_on_a_gpu_it_is_so_by_itself() -> None:
+    told = []
+    for later in (True, False):
+        state = TrainState.build(run_config(train={"device": "cuda"}), parts())
+        assert state.reads_later
+        state.reads_later = later
+        told.append(facts(list(train(state.config, state=state))))
+    assert told[0] == told[1]
+
+
 def test_nothing_is_read_but_before_an_evaluation_and_at_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[list[int]] = []
     monkeypatch.setattr(ReadBack, "read", spying(ReadBack.read, read))
