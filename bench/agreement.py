@@ -7,7 +7,6 @@ exercise's own prompt and from the beginnings of sentences all over the story.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Literal
 import torch
 
 from gptlab.config import SamplingConfig, preset
+from gptlab.corpus import THE_VERDICT, open_corpus
 from gptlab.fast.decoding import Reader
 from gptlab.model import GPTModel
 from gptlab.sampling import generate
@@ -93,13 +93,12 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="python -m bench.agreement", description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--text", type=Path, default=Path(os.environ.get("GPTLAB_CORPORA", ".")) / "the-verdict.txt")
     parser.add_argument("--prompts", type=int, default=7, help="beside the exercise's own")
     parser.add_argument("--tokens", type=int, default=100)
     arguments = parser.parse_args()
     model = GPTModel(preset("gpt2-124m").model).eval()
     load_model(model, str(arguments.model))
-    story = arguments.text.read_text(encoding="utf-8")
+    story = open_corpus(THE_VERDICT).text
     prompts = [[*map(int, encode_text("Every effort moves you"))], *beginnings(story, arguments.prompts)]
     kinds: tuple[Literal["bf16", "int8"], ...] = ("bf16", "int8")
     for kind in kinds:

@@ -1,8 +1,7 @@
 """``python -m bench.calibrate``: the reference exercise with several seeds and precisions, beside the published log.
 
-Needs The Verdict: a path, or the folder that ``GPTLAB_CORPORA`` names. A run of 124M weights takes ten minutes and
-more, so each leaves its log in a folder of its own and is not made again; the table at the end says how far each went
-from the published log. On a processor without bf16 instructions bf16 is emulated, see ``emulated_bf16``.
+A run takes ten minutes and more, so each leaves its log in a folder of its own and is not made again; the table at the
+end says how far each went from the published log. On a processor without bf16 instructions bf16 is emulated, see ``emulated_bf16``.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from gptlab.corpus import THE_VERDICT, open_corpus
 from gptlab.launcher import needs_settings, worker_environment
 from gptlab.log import RunLog
 from gptlab.verdict import Row, compare, spikes_in
@@ -27,12 +27,11 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[123, 1, 2])
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
     parser.add_argument("--steps", type=int, help="end each run after so many")
-    parser.add_argument("--text", type=Path, default=Path(os.environ.get("GPTLAB_CORPORA", ".")) / "the-verdict.txt")
     parser.add_argument("--folder", type=Path, required=True, help="where the runs' logs and last weights go")
     arguments = parser.parse_args()
     if needs_settings(os.environ):
         os.execve(sys.executable, [sys.executable, "-m", "bench.calibrate", *sys.argv[1:]], worker_environment())
-    text = arguments.text.read_text(encoding="utf-8")
+    text = open_corpus(THE_VERDICT).text
     for precision in arguments.precisions:
         for seed in arguments.seeds:
             folder = arguments.folder / f"{precision}-{seed}"

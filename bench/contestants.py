@@ -76,21 +76,22 @@ class Ours:
 class HuggingFace:
     """``GPT2LMHeadModel`` of transformers: compiled, autocast to bf16, fused AdamW; the head untied as ours is."""
 
-    def __init__(self, shape: plain.Shape, size: int) -> None:
-        self.model = hugging_face_model(shape)
+    def __init__(self, shape: plain.Shape, size: int, device: str = "cpu") -> None:
+        self.device = device
+        self.model = hugging_face_model(shape).to(device)
         self.compiled: Any = torch.compile(self.model)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=4e-4, weight_decay=0.1, fused=True)
-        self.batch = batch(shape, size)
+        self.batch = tuple(ids.to(device) for ids in batch(shape, size))
 
     def step(self) -> object:
         inputs, targets = self.batch
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(self.device, dtype=torch.bfloat16):
             logits = self.compiled(inputs, use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         loss.backward()
         self.optimizer.step()
-        return loss.item()
+        return loss
 
 
 def hugging_face_model(shape: plain.Shape) -> Any:

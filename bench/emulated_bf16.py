@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gptlab.fast import head, pieces
-
-Matmul = Any
 
 
 @torch.library.custom_op("gptlab_bench::mm", mutates_args=())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
 from bench import plain
-from bench.contestants import batch, hugging_face_model, model_config
+from bench.contestants import HuggingFace, model_config
 from bench.report import Row
 from bench.timing import Times, interleaved, ratio
 from gptlab.config import RunConfig
+from gptlab.estimate import flops_per_batch
 from gptlab.state import TrainState
 
 SHAPE = plain.Shape(context_length=1024)
@@ -31,11 +31,11 @@ def training_on_gpu(
     speeds = {size: size / _tried(shape, size, device) for size in sizes}
     best = max(speeds, key=lambda size: speeds[size])
     a, b = (torch.randn(product, product, device=device, dtype=torch.bfloat16) for _ in range(2))
-    contestants = {"ours": ours(shape, best, device), "other": hugging_face(shape, best, device)}
-    contestants["products"] = lambda: torch.mm(a, b)
+    other = HuggingFace(shape, best, device)
+    contestants = {"ours": ours(shape, best, device), "other": other.step, "products": lambda: torch.mm(a, b)}
     times = interleaved({name: _waited(step, device) for name, step in contestants.items()}, rounds, warm_up=2)
     rate = 2 * product**3 * STEPS / times["products"].median
-    reached = operations(shape, best) * STEPS / times["ours"].median
+    reached = flops_per_batch(configuration(shape, best, device)) * STEPS / times["ours"].median
     task, a_step = (
         f"training step on a GPU, context {shape.context_length:,}, batch {best}, bf16",
         _a_step(times["ours"]),
@@ -45,10 +45,14 @@ def training_on_gpu(
     return [share, Row(task, ratio(times["other"], times["ours"]), 1.5, a_step, against)]
 
 
+def configuration(shape: plain.Shape, size: int, device: str) -> RunConfig:
+    train = {"device": device, "precision": "bf16", "compile": "on"}
+    return RunConfig(model=model_config(shape)).with_fields(data={"batch_size": size}, train=train)
+
+
 def ours(shape: plain.Shape, size: int, device: str) -> Step:
     """A step as training makes it: compiled, not read back."""
-    train = {"device": device, "precision": "bf16", "compile": "on"}
-    config = RunConfig(model=model_config(shape)).with_fields(data={"batch_size": size}, train=train)
+    config = configuration(shape, size, device)
     n_tokens = size * shape.context_length + 1
     ids = torch.randint(shape.vocab_size, (n_tokens,), generator=torch.Generator().manual_seed(1))
     state = TrainState.build(config, (ids, ids))
@@ -56,31 +60,6 @@ def ours(shape: plain.Shape, size: int, device: str) -> Step:
         raise RuntimeError(reason)
     (batches,) = state.groups()
     return lambda: state.optimise_unread(batches, 4e-4)
-
-
-def hugging_face(shape: plain.Shape, size: int, device: str) -> Step:
-    """``GPT2LMHeadModel`` with its loss, compiled under autocast, fused AdamW."""
-    model = hugging_face_model(shape).to(device)
-    compiled: Any = torch.compile(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=0.1, fused=True)
-    inputs, targets = (ids.to(device) for ids in batch(shape, size))
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device, dtype=torch.bfloat16):
-            logits = compiled(inputs, use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def operations(shape: plain.Shape, size: int) -> float:
-    """Of a step's products, forward and backward, attention's counted whole as is usual (Chowdhery et al. 2022, B)."""
-    weights = 12 * shape.n_layers * shape.emb_dim**2 + shape.vocab_size * shape.emb_dim
-    each = 6 * weights + 12 * shape.n_layers * shape.emb_dim * shape.context_length
-    return each * size * shape.context_length
 
 
 def _waited(step: Step, device: str) -> Step:
