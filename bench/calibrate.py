@@ -1,7 +1,8 @@
 """``python -m bench.calibrate``: the reference exercise with several seeds and precisions, beside the published log.
 
 A run takes ten minutes and more, so each leaves its log in a folder of its own and is not made again; the table at the
-end says how far each went from the published log. On a processor without bf16 instructions bf16 is emulated, see ``emulated_bf16``.
+end says how far each went from the published log. Where there are no bf16 instructions, bf16 is emulated, see
+``emulated_bf16``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import pytest
@@ -83,12 +82,22 @@ def test_a_run_with_it_follows_the_textbook_run(monkeypatch: pytest.MonkeyPatch)
     slow = run(TrainState.build(run_config(**sections), parts()))
     state = TrainState.build(run_config(**sections), parts())
     compiled: list[Any] = []
-    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or partial(function))
+    evaluated: list[bool] = []
+
+    def called(*batch: Any) -> Tensor:
+        evaluated.append(not torch.is_grad_enabled())
+        return loss_of(*batch)
+
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or called)
     state._compile_fused(torch.zeros(3, 8, dtype=torch.long))
+    evaluated.clear()
     assert state.is_compiled
     state.model.zero_grad()
     quick = run(state)
     assert compiled == [loss_of]
+    steps, evaluations = (sum(isinstance(e, kind) for e in quick) for kind in (Stepped, Evaluated))
+    assert evaluated.count(False) == steps
+    assert evaluated.count(True) == evaluations * 4  # two batches of each part: evaluations go the compiled way too
     assert isinstance(quick[-1], Ended)
     assert numbers(quick) == [pytest.approx(row, rel=2e-4) for row in numbers(slow)]
     assert numbers(quick) != numbers(slow)  # it was another way there
