@@ -86,7 +86,13 @@ def test_what_other_weights_choose_differently_is_counted(monkeypatch: pytest.Mo
     true = compare.__globals__["Reader"]
     fakes = {"fp32": lambda *rest: true(model, *rest[1:]), "bf16": lambda *rest: true(other, "fp32", *rest[2:])}
     monkeypatch.setitem(compare.__globals__, "Reader", lambda *rest: fakes[rest[1]](*rest))
+    its = {"fp32": model, "bf16": other}
+    written = compare.__globals__["generate"]
+    monkeypatch.setitem(compare.__globals__, "generate", lambda _, *rest, weights: written(its[weights], *rest))
     told = compare(model, [some_ids(5).tolist()], 20, "bf16", near_tie=0.0)
+    assert told.until_tie == 20
+    assert told.equal_until_tie < 10
+    assert told.same_texts == 0
     assert told.equal_read < 10
     assert told.widest_overruled > 0.0
 

@@ -171,6 +171,15 @@ def test_the_pace_is_that_of_the_last_steps(log) -> None:
     assert seconds_per_step(log) == pytest.approx(0.5)
 
 
+def test_the_pace_is_that_of_the_worker_that_trains_now(tmp_path) -> None:
+    def step(at: int, time: float) -> Stepped:
+        return Stepped(step=at, epoch=1, tokens_seen=0, time=time)
+
+    started = Started(time=0.0, device="cpu", n_parameters=1, total_steps=9, threads=1)
+    rows = [started, step(0, 1.0), step(1, 2.0), Resumed(time=50.0, step=2), step(2, 60.0), step(3, 70.0)]
+    assert seconds_per_step(log_of(tmp_path / "log", rows)) == pytest.approx(10.0)
+
+
 def test_there_is_no_pace_before_the_second_step(tmp_path) -> None:
     assert math.isnan(seconds_per_step(log_of(tmp_path / "log", events(10, 9, until=1))))
 

@@ -92,6 +92,7 @@ def test_a_log_follows_a_resume(tmp_path: Path) -> None:
     start = Started(time=100.0, device="cpu", n_parameters=1, total_steps=99, threads=1)
     phase = Phase(time=150.0, step=49, phase="evaluating")
     events = [start, *(step(n, n) for n in range(50)), phase, *(step(n, n) for n in range(50, 90))]
+    events.append(Phase(time=190.0, step=10, phase="saving"))  # after steps that will be void
     events += [Resumed(time=200.0, step=50, device="cpu", threads=1), step(50, 7.5)]
     path = tmp_path / "events.jsonl"
     path.write_text("".join(encode(event) + "\n" for event in events))
@@ -100,7 +101,7 @@ def test_a_log_follows_a_resume(tmp_path: Path) -> None:
     assert [row.loss for row in log.steps] == [*range(50), 7.5]
     assert log.steps_before_start == 50
     kept = log.events
-    assert [type(event) for event in kept] == [Started, *[Stepped] * 50, Phase, Resumed, Stepped]
+    assert [type(event) for event in kept] == [Started, *[Stepped] * 50, Phase, Phase, Resumed, Stepped]
     assert [event.step for event in kept if isinstance(event, Stepped)] == [*range(51)]
     np.testing.assert_array_equal(step_positions(log.steps, "step", Extent()), range(1, 52))
     np.testing.assert_array_equal(step_positions(log.steps, "epoch", Extent(steps_per_epoch=2)), np.arange(1, 52) / 2)
