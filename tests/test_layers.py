@@ -13,7 +13,18 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"home", "events", "config", "published", "locks"},
     {"step_rows"},
-    {"parsing", "log", "schedule", "tokenizer", "device", "textfile", "export", "readback", "random_streams"}
+    {
+        "parsing",
+        "log",
+        "schedule",
+        "tokenizer",
+        "device",
+        "textfile",
+        "export",
+        "sample_words",
+        "readback",
+        "random_streams",
+    }
     | {"out_of_memory"},
     {
         "text_statistics",

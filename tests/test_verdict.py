@@ -9,10 +9,10 @@ import pytest
 
 from gptlab.config import PRESETS, RunConfig
 from gptlab.corpus import THE_VERDICT_SHA256
-from gptlab.events import Ended, Evaluated, Sampled, Started, Stepped
+from gptlab.events import Ended, Evaluated, Started, Stepped
 from gptlab.log import RunLog
 from gptlab.published import BEFORE_TRAINING, EVALUATIONS
-from gptlab.verdict import compare, is_comparable, is_exercise, judge, longest_borrowed, read_samples, spikes_in
+from gptlab.verdict import compare, is_comparable, is_exercise, judge, spikes_in
 
 TRACE = json.loads((Path(__file__).parent / "reference" / "verdict_run_cpu.json").read_text())
 EXERCISE = PRESETS["gpt2-124m"].with_fields(data={"corpus": f"sha256:{THE_VERDICT_SHA256}"})
@@ -244,26 +244,3 @@ def test_a_spike_is_a_step_whose_loss_shot_up_and_came_back() -> None:
     assert spikes_in([(23, 5.2), (24, 16.0), (25, 5.8), (26, 5.5)]) == [24]
     assert spikes_in([(0, 11.0), (1, 9.0), (2, 8.0)]) == []
     assert spikes_in([(0, 5.0), (1, 16.0), (2, 17.0)]) == []
-
-
-def sample(epoch: int, text: str) -> Sampled:
-    return Sampled(epoch=epoch, prompt="Every effort moves you", token_ids=(), text=f"Every effort moves you{text}")
-
-
-def test_samples_are_read_beside_what_the_published_ones_are_like() -> None:
-    story = "It was one of the axioms he laid\ndown across the Sevres."
-    found = read_samples(
-        [sample(0, " x"), sample(1, ",,,,,"), sample(2, "   "), sample(10, " was one of the axioms he laid down too")],
-        story,
-    )
-    assert [epoch for epoch, _, _ in found] == [1, 2, 10]
-    assert found[0][1:] == ("commas and nothing else", "100 % punctuation marks")
-    assert found[1][2] == "only spaces"
-    assert found[2][2].endswith("8 words in a row as in the story")
-
-
-def test_borrowed_words_are_counted_in_a_row() -> None:
-    assert (
-        longest_borrowed(["had", "the", "donkey", "and", "down"], "I had the donkey, the donkey and down he went") == 4
-    )
-    assert longest_borrowed([], "anything") == 0

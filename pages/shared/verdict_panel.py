@@ -9,7 +9,8 @@ from gptlab.corpus import THE_VERDICT, CorpusError, open_corpus
 from gptlab.log import RunLog
 from gptlab.published import EVALUATIONS
 from gptlab.runs import Run
-from gptlab.verdict import Row, is_comparable, judge, read_samples
+from gptlab.sample_words import read_samples
+from gptlab.verdict import Row, is_comparable, judge
 from pages.shared.look import escape
 from pages.shared.text_table import text_table
 
