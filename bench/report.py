@@ -54,7 +54,8 @@ def environment() -> str:
     told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     commit = told.stdout.strip() or "unknown"
     packages = ", ".join(f"{name} {_version(name)}" for name in ("torch", "transformers"))
-    return f"{describe_machine()}; {torch.get_num_threads()} threads; {packages}; commit {commit}."
+    gpu = f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{describe_machine()}{gpu}; {torch.get_num_threads()} threads; {packages}; commit {commit}."
 
 
 def _version(package: str) -> str:

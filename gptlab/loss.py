@@ -21,18 +21,18 @@ def loss_of(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
-LossOf = Callable[[nn.Module, Tensor, Tensor], Tensor]
+def on_device(batch: tuple[Tensor, Tensor], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """A batch's inputs and targets on ``device``; not waited for where they lie in pinned memory."""
+    inputs, targets = (ids.to(device, non_blocking=ids.is_pinned()) for ids in batch)
+    return inputs, targets
 
 
-def calc_loss_batch(
-    inputs: Tensor, targets: Tensor, model: nn.Module, device: torch.device | str, loss_of: LossOf = loss_of
-) -> Tensor:
+def calc_loss_batch(inputs: Tensor, targets: Tensor, model: nn.Module, device: torch.device | str) -> Tensor:
     """Mean cross-entropy (nats a token) over all positions of a batch, as a scalar that can be differentiated.
 
     ``inputs`` and ``targets`` are token ids [B, T]; the target of a position is the token that follows it.
     """
-    inputs, targets = (ids.to(device, non_blocking=ids.is_pinned()) for ids in (inputs, targets))
-    return loss_of(model, inputs, targets)
+    return loss_of(model, *on_device((inputs, targets), device))
 
 
 def token_losses(model: GPTModel, ids: Tensor) -> Tensor:

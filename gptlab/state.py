@@ -7,21 +7,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gptlab.checkpoint import load_weights, read_resume
 from gptlab.config import OptimConfig, RunConfig
 from gptlab.device import available_cores, pick_device, precision_for
-from gptlab.fast.compiling import compiler, missing, pays
+from gptlab.fast.compiling import missing, pays
 from gptlab.fast.engine import Engine
-from gptlab.fast.fused import FusedForward
+from gptlab.fast.fused import FusedLoss
 from gptlab.loaders import Data, Loader, make_loaders
-from gptlab.loss import BatchLoss, LossOf, calc_loss_batch, evaluate_model, loss_of
-from gptlab.model import GPTModel, evaluating
+from gptlab.loss import BatchLoss, calc_loss_batch, evaluate_model, on_device
+from gptlab.model import GPTModel
 from gptlab.published_order import PublishedLoader, evaluate_in_order
 from gptlab.random_streams import RandomStreams
 
@@ -41,11 +41,10 @@ class TrainState:
     val_loader: Loader
     streams: RandomStreams
     warnings: list[str]
-    forward: nn.Module
-    loss_of: LossOf = loss_of
     reads_later: bool = False  # steps are made by ``optimise_unread``: the device need not wait for its reader
     spoilt: Tensor | None = None  # on the device: 1 once a step's numbers were not finite, else 0
-    engine: Engine | None = None  # the compiled step, where there is one
+    engine: Engine | None = None  # the compiled step on a CPU, where there is one
+    fused: FusedLoss | None = None  # the compiled loss on a GPU, where there is one
     compiled_before: bool | None = None  # whether the run that is resumed was compiled
     step: int = 0
     tokens_seen: int = 0
@@ -78,7 +77,6 @@ class TrainState:
             val_loader=val_loader,
             streams=streams,
             warnings=remarks,
-            forward=model,
             reads_later=device.type == "cuda",
         )
 
@@ -153,15 +151,18 @@ class TrainState:
         """Gradients of the mean loss over all tokens, batch by batch: each one's part of it, before its way back."""
         self.optimizer.zero_grad(set_to_none=True)
         n_tokens = _count(batches)
-        for inputs, targets in batches:
+        for number, (inputs, targets) in enumerate(batches):
             share = inputs.numel() / n_tokens  # so that k batches of b weigh as one batch of k * b
             with self.autocast():
-                part = self.batch_loss(inputs, targets) * share
+                part = self.batch_loss(inputs, targets, number) * share
             yield part
             part.backward()
 
-    def batch_loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        return calc_loss_batch(inputs, targets, self.forward, self.device, self.loss_of)
+    def batch_loss(self, inputs: Tensor, targets: Tensor, number: int = 0) -> Tensor:
+        """Mean loss of one batch, the ``number``-th of its step, as a scalar on the device."""
+        if self.fused is None:
+            return calc_loss_batch(inputs, targets, self.model, self.device)
+        return self.fused(*on_device((inputs, targets), self.device), self.step, number)
 
     def _norm(self) -> Tensor:
         return get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
@@ -188,7 +189,7 @@ class TrainState:
     def evaluate(self) -> tuple[float, float]:
         """Training and validation loss; remembers whether the validation loss is the best so far."""
         engine = self.engine
-        another: BatchLoss | None = None if self.loss_of is loss_of else self.batch_loss
+        another: BatchLoss | None = None if self.fused is None else self.batch_loss
         if engine is not None:
             another = engine.loss  # it decides itself what is bf16
         if isinstance(self.train_loader, PublishedLoader) and isinstance(self.val_loader, PublishedLoader):
@@ -229,15 +230,17 @@ class TrainState:
         shape = (self.config.data.batch_size, self.config.model.context_length)
         inside = self.streams.read()
         try:
-            if self.device.type == "cpu":
-                if reason := missing():
-                    return reason
-                dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+            dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+            if self.device.type != "cpu":
+                fused = FusedLoss(self.model, dtype, self.config.train.seed)
+                fused.compile(*shape)
+                self.fused = fused
+            elif reason := missing():
+                return reason
+            else:
                 engine = Engine(self.model, dtype, self.config.train.seed)
                 engine.compile(*shape)
                 self.engine = engine
-            else:
-                self._compile_fused(torch.zeros(shape, dtype=torch.long))
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever the compiler does not like, the plain model still trains
@@ -246,19 +249,6 @@ class TrainState:
             self.model.zero_grad(set_to_none=True)
             self.streams.write(inside)
         return None
-
-    def _compile_fused(self, ids: Tensor) -> None:
-        """Compile loss and gradients of the fused forward pass, and the loss alone, by trying both on ``ids``."""
-        self.forward, self.loss_of = FusedForward(self.model), cast(LossOf, torch.compile(loss_of))
-        try:
-            with compiler(), self.autocast():
-                loss = self.batch_loss(ids, ids)
-                with evaluating(self.model), torch.no_grad():
-                    self.batch_loss(ids, ids)
-            loss.backward()
-        except BaseException:
-            self.forward, self.loss_of = self.model, loss_of
-            raise
 
     def resume_facts(self) -> dict[str, Any]:
         """What ``resume.pt`` holds: references, no copies. Call it where training's random streams are in place."""
@@ -281,7 +271,7 @@ class TrainState:
 
     @property
     def is_compiled(self) -> bool:
-        return self.engine is not None or self.loss_of is not loss_of
+        return self.engine is not None or self.fused is not None
 
     def restore(self, folder: Any) -> list[str]:
         """Go on from a checkpoint folder; returns what keeps the losses from being exactly those of an unbroken run.

@@ -1,18 +1,21 @@
-"""The forward pass for GPUs is the textbook's. It is tried on the CPU, where the same code runs."""
+"""The loss for GPUs is the textbook's, and so are its gradients. It is tried on the CPU, where the same code runs."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gptlab.events import Ended, Evaluated, Event, Stepped, Warned
-from gptlab.fast.fused import FusedForward
+from gptlab.fast import fused as module
+from gptlab.fast.fused import FusedLoss, cross_entropy, softmax_gradient
 from gptlab.loss import loss_of
-from gptlab.model import GPTModel
+from gptlab.model import GPTModel, evaluating
 from gptlab.state import TrainState
 from gptlab.training import train
 from tests.small_models import parts, run_config, small_model, some_ids
@@ -20,52 +23,86 @@ from tests.small_models import parts, run_config, small_model, some_ids
 SHAPES = [{}, {"tie_weights": True, "init": "gpt2"}, {"qkv_bias": True}, {"n_heads": 1, "n_layers": 1}]
 
 
-def gradients(model: GPTModel, forward: Any, dtype: torch.dtype) -> tuple[float, list[Tensor]]:
-    model.zero_grad()
+def batch() -> tuple[Tensor, Tensor]:
     ids = some_ids(3 * 13).view(3, 13)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        loss = loss_of(forward, ids[:, :-1], ids[:, 1:])
-    loss.backward()
-    return loss.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+
+
+def gradients(model: GPTModel, loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, list[Tensor]]:
+    model.zero_grad()
+    value = loss(*batch())
+    (value * 0.3).backward()
+    return value.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["plain", "tied", "biased", "one"])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)], ids=["fp32", "bf16"])
 def test_loss_and_every_gradient_are_the_textbooks(shape: dict, dtype: torch.dtype, near: float) -> None:
     model = small_model(drop_rate=0.0, **shape).train()
-    loss, right = gradients(model, model, torch.float32)
-    fused, ours = gradients(model, FusedForward(model), dtype)
+    loss, right = gradients(model, lambda *ids: loss_of(model, *ids))
+    fused, ours = gradients(model, FusedLoss(model, dtype))
     assert fused == pytest.approx(loss, rel=near / 3)
     assert len(ours) == len(right) == len(list(model.parameters()))
     for mine, its in zip(ours, right, strict=True):
         assert float((mine - its).norm()) < near * (float(its.norm()) + 1e-3)  # of a bias of the keys it is zero
 
 
-def test_logits_have_no_padding_and_need_no_gradient() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_gradients_it_is_the_same_loss(dtype: torch.dtype) -> None:
     model = small_model()
+    fused = FusedLoss(model, dtype)
     with torch.no_grad():
-        logits = FusedForward(model)(some_ids(16).view(1, 16))
-        torch.testing.assert_close(logits, model(some_ids(16).view(1, 16)), rtol=1e-5, atol=1e-5)
-    assert logits.shape == (1, 16, model.config.vocab_size)
+        assert fused(*batch()).item() == pytest.approx(fused(*batch()).item())
+        assert fused(*batch()).item() == pytest.approx(loss_of(model, *batch()).item(), rel=1e-2)
+        alone = fused(*batch())
+    assert not alone.requires_grad
+    assert fused(*batch()).item() == pytest.approx(alone.item(), rel=1e-6)
 
 
-def test_dropout_is_on_in_training_and_off_in_evaluation() -> None:
+def test_logits_become_the_gradient_and_padding_has_no_share() -> None:
+    logits, targets = (
+        torch.randn(5, 128, generator=torch.Generator().manual_seed(3)) * 4,
+        torch.tensor([0, 99, 7, 7, 42]),
+    )
+    logits[:, 100:] = 50.0  # beyond the vocabulary
+    known = logits[:, :100].clone().requires_grad_()
+    right = F.cross_entropy(known, targets, reduction="none")
+    right.mean().backward()
+    torch.testing.assert_close(cross_entropy(logits, targets, 100), right.detach())
+    torch.testing.assert_close(softmax_gradient(logits, targets, 100), right.detach())
+    torch.testing.assert_close(logits[:, :100], known.grad)
+    assert not logits[:, 100:].any()
+
+
+def test_dropout_follows_from_step_and_batch_and_is_off_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = F.scaled_dot_product_attention  # the attention weights' own follows the device's stream
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, dropout_p, **k: without(*a, **k))
     model = small_model(drop_rate=0.5)
-    fused, ids = FusedForward(model), some_ids(16).view(1, 16)
-    assert torch.equal(fused(ids), fused(ids))
+    fused = FusedLoss(model, torch.float32, seed=5)
+    assert fused(*batch(), 1, 0) == fused(*batch(), 2, 1)
     model.train()
-    assert not torch.equal(fused(ids), fused(ids))
+    once = {step: fused(*batch(), *step).item() for step in [(1, 0), (1, 1), (2, 0)]}
+    assert len(set(once.values())) == 3
+    assert once == {step: fused(*batch(), *step).item() for step in once}
+    assert FusedLoss(model, torch.float32, seed=6)(*batch(), 1, 0).item() != once[1, 0]
 
 
-def test_dropout_keeps_the_scale_of_what_it_drops() -> None:
-    model = small_model(drop_rate=0.2, n_layers=1).train()
-    fused, ids = FusedForward(model), some_ids(16).view(1, 16)
-    kept = fused._dropped(torch.ones(100_000))
-    assert float((kept == 0).float().mean()) == pytest.approx(0.2, abs=0.01)
-    assert float(kept.max()) == pytest.approx(1.25)
-    before = [torch.random.get_rng_state(), fused(ids)]
-    torch.random.set_rng_state(before[0])
-    assert torch.equal(fused(ids), before[1])
+def test_layers_and_places_have_masks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[Tensor] = []
+    dropped = module.dropout.dropped
+
+    def seen(x: Tensor, key: Tensor, rate: float) -> Tensor:
+        masks.append(dropped(torch.ones(200, 500), key, rate))
+        return dropped(x, key, rate)
+
+    monkeypatch.setattr(module.dropout, "dropped", seen)
+    model = small_model(drop_rate=0.2, n_layers=2).train()
+    FusedLoss(model)(*batch())
+    assert len(masks) == 5  # after the embedding, and twice a block
+    for mask in masks:
+        assert float((mask == 0).float().mean()) == pytest.approx(0.2, abs=0.01)
+        assert float(mask.max()) == pytest.approx(1.25)
+    assert not any(torch.equal(one, other) for i, one in enumerate(masks) for other in masks[:i])
 
 
 def run(state: TrainState) -> list[Event]:
@@ -78,26 +115,29 @@ def numbers(events: list[Event]) -> list[tuple]:
 
 
 def test_a_run_with_it_follows_the_textbook_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    sections: dict[str, Any] = {"model": {"drop_rate": 0.0}, "data": {"drop_last": False, "batch_size": 3}}
+    sections: dict[str, Any] = {
+        "model": {"drop_rate": 0.0},
+        "data": {"drop_last": False, "batch_size": 3},
+        "optim": {"grad_accumulation": 2},
+    }
     slow = run(TrainState.build(run_config(**sections), parts()))
     state = TrainState.build(run_config(**sections), parts())
-    compiled: list[Any] = []
-    evaluated: list[bool] = []
+    asked: list[tuple[int, int, bool]] = []
 
-    def called(*batch: Any) -> Tensor:
-        evaluated.append(not torch.is_grad_enabled())
-        return loss_of(*batch)
+    class Seen(FusedLoss):
+        def __call__(self, ids: Tensor, targets: Tensor, step: int = 0, number: int = 0) -> Tensor:
+            asked.append((step, number, self.model.training))
+            return super().__call__(ids, targets, step, number)
 
-    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or called)
-    state._compile_fused(torch.zeros(3, 8, dtype=torch.long))
-    evaluated.clear()
+    state.fused = Seen(state.model, torch.float32)
     assert state.is_compiled
-    state.model.zero_grad()
     quick = run(state)
-    assert compiled == [loss_of]
-    steps, evaluations = (sum(isinstance(e, kind) for e in quick) for kind in (Stepped, Evaluated))
-    assert evaluated.count(False) == steps
-    assert evaluated.count(True) == evaluations * 4  # two batches of each part: evaluations go the compiled way too
+    steps = [event.step for event in quick if isinstance(event, Stepped)]
+    evaluations = sum(isinstance(event, Evaluated) for event in quick)
+    made = [(step, number) for step, number, training in asked if training]
+    assert sorted({step for step, _ in made}) == steps
+    assert {number for _, number in made} == {0, 1}
+    assert len(asked) - len(made) == evaluations * 4  # two batches of each part: evaluations go this way too
     assert isinstance(quick[-1], Ended)
     assert numbers(quick) == [pytest.approx(row, rel=2e-4) for row in numbers(slow)]
     assert numbers(quick) != numbers(slow)  # it was another way there
@@ -113,12 +153,23 @@ def test_on_a_gpu_a_compiled_run_follows_the_textbook_run() -> None:
     assert runs[0] == [pytest.approx(row, rel=1e-3) for row in runs[1]]
 
 
-def test_it_compiles_and_the_compiled_loss_is_the_same() -> None:
-    state = TrainState.build(run_config(model={"drop_rate": 0.0}), parts())
-    inputs, targets = next(iter(state.train_loader))
-    right = state.batch_loss(inputs, targets).item()
-    state._compile_fused(torch.zeros_like(inputs))
-    assert state.batch_loss(inputs, targets).item() == pytest.approx(right, rel=1e-5)
+def test_one_compilation_serves_every_layer_and_the_usual_shape_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # a minute less
+    model = small_model(drop_rate=0.1, n_layers=3)
+    fused = FusedLoss(model, torch.float32)
+    ids, targets = batch()
+    right = fused(ids, targets).item()
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model.train()
+    fused.compile(*ids.shape)
+    built = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert built == 4 + 3  # four regions in training, and without gradients all but the head's weights again
+    with evaluating(model), torch.no_grad():
+        assert fused(ids, targets).item() == pytest.approx(right, rel=1e-5)
+        assert fused(ids[:2], targets[:2]).item() > 0
+    fused(ids, targets, 1, 0).backward()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == built
 
 
 def test_where_it_cannot_be_compiled_the_textbook_trains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +178,7 @@ def test_where_it_cannot_be_compiled_the_textbook_trains(monkeypatch: pytest.Mon
 
     state = TrainState.build(run_config(train={"compile": "on"}), parts())
     monkeypatch.setattr(state, "device", torch.device("meta"))  # any that is no CPU
-    monkeypatch.setattr(state, "autocast", nullcontext)
-    monkeypatch.setattr(torch, "compile", lambda _: fail)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
     reason = state.compile()
     monkeypatch.setattr(state, "device", torch.device("cpu"))
     assert reason is not None

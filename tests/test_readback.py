@@ -12,6 +12,7 @@ import torch
 
 from gptlab import readback
 from gptlab.events import Ended, Evaluated, Event, Phase, Sampled, Stepped
+from gptlab.loss import loss_of
 from gptlab.readback import Made, ReadBack
 from gptlab.state import TrainState
 from gptlab.training import train
@@ -108,25 +109,25 @@ def spying(read: Any, seen: list[list[int]]) -> Any:
 
 
 class _Spoilt:
-    """A forward pass that gives NaN at one step alone."""
+    """A loss that is NaN at one step alone."""
 
     def __init__(self, state: TrainState, at: int) -> None:
         self.state, self.left = state, at
 
-    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, number: int = 0) -> torch.Tensor:
         self.left -= 1
-        return self.state.model(ids) * (math.nan if self.left == -1 else 1.0)
+        return loss_of(self.state.model, inputs, targets) * (math.nan if self.left == -1 else 1.0)
 
 
 def test_after_a_loss_that_is_no_number_no_later_step_is_applied_or_told(tmp_path: Path) -> None:
     states, told = [], []
     for later in (True, False):
         state = build(later=later, train={"eval_freq": 5})
-        state.forward = _Spoilt(state, 7)  # type: ignore[assignment]
+        state.batch_loss = _Spoilt(state, 7)  # type: ignore[method-assign]
         events = list(train(state.config, state=state, checkpoints=tmp_path / str(later)))
         states.append(state)
         told.append(facts([e for e in events if isinstance(e, Stepped | Ended | Evaluated)]))
-    assert states[0].forward.left == -3  # type: ignore[attr-defined]  # steps 8 and 9 were made before 7 was read
+    assert states[0].batch_loss.left == -3  # type: ignore[attr-defined]  # steps 8 and 9 were made before 7 was read
     assert told[0] == told[1]
     assert "loss of step 7 is not a finite number" in told[0][-1][-1]
     assert states[0].step == states[1].step == 7

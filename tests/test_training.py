@@ -700,6 +700,17 @@ def test_training_resumes_exactly_on_a_gpu(folder: Path) -> None:
     assert [e.loss for e in of(Stepped, second)] == [e.loss for e in of(Stepped, run(config))][7:]
 
 
+@pytest.mark.cuda
+def test_a_compiled_run_on_a_gpu_goes_on_where_it_stopped(folder: Path) -> None:
+    config = run_config(train={"device": "cuda", "compile": "on"})
+    run(config, checkpoints=folder, requests=asking({7: ["stop"]}))
+    second = run(config, checkpoints=folder, resume_from=folder)
+    unbroken = run(config)
+    assert not of(Warned, unbroken)  # it was compiled
+    # the fused kernels add up gradients in any order: the last digits are drawn anew
+    assert [e.loss for e in of(Stepped, second)] == pytest.approx([e.loss for e in of(Stepped, unbroken)][7:], rel=1e-4)
+
+
 @pytest.mark.mps
 def test_training_resumes_exactly_on_an_apple_gpu(folder: Path) -> None:
     config = run_config(train={"device": "mps"})

@@ -44,10 +44,17 @@ def multiplier(rows: int, columns: int, key: Tensor, rate: float) -> Tensor:
     The hash is a 32-bit finaliser (two multiplications between three shifts), its shifts made unsigned by masks. It
     ends in arithmetic instead of a comparison: compiled kernels store comparisons slowly.
     """
-    index = torch.arange(rows, dtype=torch.int32)[:, None] * columns + torch.arange(columns, dtype=torch.int32)
+    row, column = (torch.arange(n, dtype=torch.int32, device=key.device) for n in (rows, columns))
+    index = row[:, None] * columns + column
     x = index ^ key[0]
     x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D + key[1]
     x = (x ^ ((x >> 15) & 0x1FFFF)) * (0x846CA68B - (1 << 32))
     x = (x ^ ((x >> 16) & 0xFFFF)) & 0x7FFFFFFF
     dropped = (x - round(rate * 2**31)) >> 31  # -1 where below the threshold, else 0
     return (1 + dropped).float() * (1 / (1 - rate))
+
+
+def dropped(x: Tensor, key: Tensor, rate: float) -> Tensor:
+    """``x`` [..., C], each element dropped with probability ``rate``; fp32 where that is not 0."""
+    rows = x.reshape(-1, x.shape[-1])
+    return (rows * multiplier(rows.shape[0], rows.shape[1], key, rate)).view(x.shape) if rate else x

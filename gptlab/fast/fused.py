@@ -1,60 +1,210 @@
-"""``GPTModel``'s forward pass by the fused kernels that PyTorch has for GPUs, for the compiler to fuse the rest of.
+"""``GPTModel``'s loss by the fused kernels that PyTorch has for GPUs, for the compiler to fuse the rest of.
 
 The textbook writes scores [B, H, T, T] into memory; flash attention (Dao et al. 2022) never does, which at a context of
-1,024 tokens is most of the time. The head is padded: a GPU multiplies matrices of 50,257 rows, an odd number, several
-times as slowly as those of 50,304.
+1,024 tokens is most of the time. The vocabulary is padded: a GPU multiplies matrices of 50,257 rows, an odd number,
+several times as slowly as those of 50,304, and reads such rows one number at a time instead of eight. The logits exist
+once, in the products' type, and are replaced by their own gradient.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.autograd import Function
 
+from gptlab.fast import dropout
+from gptlab.fast.compiling import compiler
 from gptlab.fast.head import padded
-from gptlab.model import GPTModel
+from gptlab.model import GPTModel, LayerNorm, evaluating
 
 
-class FusedForward(nn.Module):
-    """The same logits from the same parameters, which stay ``model``'s; dropout follows the model's mode."""
+class Norm(NamedTuple):
+    """A layer norm's parameters, and the type that what it reads is turned into."""
 
-    def __init__(self, model: GPTModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Token ids [B, T], T at most ``context_length`` -> logits [B, T, V]."""
-        model, T = self.model, ids.shape[1]
-        x = F.embedding(ids, model.tok_emb.weight) + model.pos_emb.weight[:T]  # [B, T, C]
-        x = self._dropped(x)
-        for block in model.trf_blocks:
-            x = self._block(block, x)
-        head = model.out_head.weight
-        more = padded(len(head)) - len(head)
-        return F.linear(_normed(x, model.final_norm), F.pad(head, (0, 0, 0, more)))[..., : len(head)]
-
-    def _block(self, block: Any, x: Tensor) -> Tensor:
-        x = x + self._dropped(self._attention(block.att, _normed(x, block.norm1)))
-        wide, _, narrow = block.ff.layers
-        return x + self._dropped(narrow(F.gelu(wide(_normed(x, block.norm2)), approximate="tanh")))
-
-    def _attention(self, att: Any, x: Tensor) -> Tensor:
-        B, T, C = x.shape
-        parts = (att.W_query, att.W_key, att.W_value)
-        bias = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
-        joined = F.linear(x, torch.cat([part.weight for part in parts]), bias)
-        q, k, v = joined.view(B, T, 3, att.n_heads, C // att.n_heads).permute(2, 0, 3, 1, 4)  # [B, H, T, D]
-        gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self._rate())
-        return att.out_proj(gathered.transpose(1, 2).reshape(B, T, C))
-
-    def _rate(self) -> float:
-        return self.model.config.drop_rate if self.model.training else 0.0
-
-    def _dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self._rate())
+    scale: Tensor
+    shift: Tensor
+    dtype: torch.dtype
 
 
-def _normed(x: Tensor, norm: Any) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], norm.scale, norm.shift, norm.eps)
+class BlockParameters(NamedTuple):
+    """A block's own parameters, but for its first norm, in the order in which they are used."""
+
+    n_heads: int
+    qkv: tuple[Tensor, Tensor, Tensor]  # [C, C] each
+    qkv_bias: tuple[Tensor, Tensor, Tensor] | None
+    out: Tensor  # [C, C]
+    out_bias: Tensor
+    norm2: Norm
+    wide: Tensor  # [4C, C]
+    wide_bias: Tensor
+    narrow: Tensor  # [C, 4C]
+    narrow_bias: Tensor
+
+
+def block_forward(
+    x: Tensor, rows: Tensor, p: BlockParameters, then: Norm, keys: Tensor, rate: float
+) -> tuple[Tensor, Tensor]:
+    """One block on ``x`` [B, T, C], of which ``rows`` [B, T, C] is the first norm; returns those of the next.
+
+    ``then``: the norm that reads what this block writes, fused to where that is made. ``keys``: of this layer's
+    dropouts, but for that of the attention weights.
+    """
+    B, T, C = x.shape
+    bias = None if p.qkv_bias is None else torch.cat(p.qkv_bias)
+    qkv = F.linear(rows, torch.cat(p.qkv), bias)
+    q, k, v = qkv.view(B, T, 3, p.n_heads, C // p.n_heads).permute(2, 0, 3, 1, 4)  # [B, H, T, D]
+    gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=rate)
+    gathered = gathered.transpose(1, 2).reshape(B, T, C)
+    x = x + dropout.dropped(F.linear(gathered, p.out, p.out_bias), keys[1], rate)
+    wide = F.gelu(F.linear(normed(x, p.norm2), p.wide, p.wide_bias), approximate="tanh")
+    x = x + dropout.dropped(F.linear(wide, p.narrow, p.narrow_bias), keys[2], rate)
+    return x, normed(x, then)
+
+
+def embed(
+    ids: Tensor, tokens: Tensor, positions: Tensor, then: Norm, key: Tensor, rate: float
+) -> tuple[Tensor, Tensor]:
+    """Token ids [B, T] -> what the first block reads, [B, T, C], and its norm."""
+    x = dropout.dropped(F.embedding(ids, tokens) + positions[: ids.shape[1]], key, rate)
+    return x, normed(x, then)
+
+
+def normed(x: Tensor, norm: Norm) -> Tensor:
+    """In the products' type."""
+    return F.layer_norm(x, x.shape[-1:], norm.scale, norm.shift, LayerNorm.eps).to(norm.dtype)
+
+
+def padded_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """[V, C] -> [V padded, C] in the products' type."""
+    return F.pad(weight.to(dtype), (0, 0, 0, padded(len(weight)) - len(weight)))
+
+
+def softmax_gradient(logits: Tensor, targets: Tensor, vocab_size: int) -> Tensor:
+    """Cross-entropy of each row of ``logits`` [N, V padded], fp32 [N]; they become the gradient of its mean."""
+    scores, right = _scores(logits, targets, vocab_size)
+    total = torch.logsumexp(scores, -1)
+    losses = total - torch.where(right, scores, 0).sum(-1)  # gathered, they would be read in a pass of their own
+    logits.copy_((torch.exp(scores - total[:, None]) - right.float()) * (1 / len(logits)))
+    return losses
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, vocab_size: int) -> Tensor:
+    """Cross-entropy of each row of ``logits`` [N, V padded], fp32 [N]."""
+    scores, right = _scores(logits, targets, vocab_size)
+    return torch.logsumexp(scores, -1) - torch.where(right, scores, 0).sum(-1)
+
+
+def _scores(logits: Tensor, targets: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """In fp32, none where there is no token; and where the targets are. int32: kernels take half the time."""
+    columns = torch.arange(logits.shape[1], dtype=torch.int32, device=logits.device)
+    return torch.where(columns < vocab_size, logits.float(), float("-inf")), columns == targets.int()[:, None]
+
+
+@dataclass
+class _Functions:
+    """The regions, compiled or as they are."""
+
+    embed: Callable[..., tuple[Tensor, Tensor]] = embed
+    block: Callable[..., tuple[Tensor, Tensor]] = block_forward
+    padded_head: Callable[..., Tensor] = padded_head
+    softmax_gradient: Callable[..., Tensor] = softmax_gradient
+    cross_entropy: Callable[..., Tensor] = cross_entropy
+
+    def compiled(self) -> _Functions:
+        return _Functions(*(torch.compile(part, dynamic=False, fullgraph=True) for part in vars(self).values()))
+
+
+_PLAIN = _Functions()
+
+
+class _HeadLoss(Function):
+    """Rows [N, C] and the head's weights [V, C] to the mean cross-entropy, both gradients made on the way there."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, targets: Tensor, functions: _Functions) -> Tensor:
+        head = functions.padded_head(weight, rows.dtype)
+        logits = torch.mm(rows, head.t())
+        losses = functions.softmax_gradient(logits, targets, len(weight))
+        ctx.save_for_backward(torch.mm(logits, head), torch.mm(logits.t(), rows)[: len(weight)])
+        ctx.dtype = weight.dtype
+        return losses.mean()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        drows, dhead = ctx.saved_tensors
+        return (drows.float() * slope).to(drows.dtype), dhead.to(ctx.dtype) * slope, None, None
+
+
+class FusedLoss:
+    """The mean cross-entropy of a batch, its gradients by autograd; the parameters are ``model``'s own.
+
+    ``dtype``: of the products. The dropout masks follow from seed, step and number of the batch, but for those of the
+    attention weights, which the kernel draws from the device's random stream.
+    """
+
+    def __init__(self, model: GPTModel, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> None:
+        self.model, self.dtype, self.seed = model, dtype, seed
+        self.functions = _PLAIN
+        self.shape: tuple[int, int] | None = None  # the batch shape that is compiled for
+
+    def __call__(self, ids: Tensor, targets: Tensor, step: int = 0, number: int = 0) -> Tensor:
+        """Token ids [B, T] and the tokens after each -> a scalar. Dropout follows the model's mode."""
+        model = self.model
+        f = self.functions if self.shape == tuple(ids.shape) else _PLAIN
+        rate = model.config.drop_rate if model.training else 0.0
+        layers, first = dropout.keys(self.seed, step, number, model.config.n_layers)
+        layers, first = layers.to(ids.device, non_blocking=True), first.to(ids.device, non_blocking=True)
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            norms = [self._norm(norm) for norm in (*(block.norm1 for block in model.trf_blocks), model.final_norm)]
+            x, rows = f.embed(ids, model.tok_emb.weight, model.pos_emb.weight, norms[0], first, rate)
+            for block, then, keys in zip(model.trf_blocks, norms[1:], layers.unbind(0), strict=True):
+                x, rows = f.block(x, rows, self._parameters(block), then, keys, rate)
+            rows = rows.view(-1, rows.shape[-1])  # [N, C]
+            weight, wanted = model.out_head.weight, targets.flatten()
+            if torch.is_grad_enabled():
+                return _HeadLoss.apply(rows, weight, wanted, f)
+            logits = torch.mm(rows, f.padded_head(weight, self.dtype).t())
+            return f.cross_entropy(logits, wanted, len(weight)).mean()
+
+    def compile(self, batch_size: int, n_tokens: int) -> None:
+        """Compile for batches of that shape, by making a loss with gradients and one without.
+
+        Whatever the compiler raises is the caller's to catch; the loss then works as before.
+        """
+        device = self.model.tok_emb.weight.device
+        ids = torch.zeros(batch_size, n_tokens, dtype=torch.long, device=device)
+        self.functions, self.shape = _PLAIN.compiled(), (batch_size, n_tokens)
+        try:
+            with compiler():
+                self(ids, ids).backward()
+                with evaluating(self.model), torch.no_grad():
+                    self(ids, ids)
+        except BaseException:
+            self.functions, self.shape = _PLAIN, None
+            raise
+        finally:
+            self.model.zero_grad(set_to_none=True)
+
+    def _norm(self, norm: Any) -> Norm:
+        return Norm(norm.scale, norm.shift, self.dtype)
+
+    def _parameters(self, block: Any) -> BlockParameters:
+        att, wide, narrow = block.att, block.ff.layers[0], block.ff.layers[2]
+        query, key, value = att.W_query, att.W_key, att.W_value
+        return BlockParameters(
+            n_heads=att.n_heads,
+            qkv=(query.weight, key.weight, value.weight),
+            qkv_bias=None if query.bias is None else (query.bias, key.bias, value.bias),
+            out=att.out_proj.weight,
+            out_bias=att.out_proj.bias,
+            norm2=self._norm(block.norm2),
+            wide=wide.weight,
+            wide_bias=wide.bias,
+            narrow=narrow.weight,
+            narrow_bias=narrow.bias,
+        )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from gptlab.fast.dropout import multiplier
+from gptlab.fast.dropout import dropped, multiplier
 
 _EPS = 1e-5
 _SLOPE, _CUBE = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715  # gelu(x) = x sigmoid(x (a + b x^2))
@@ -101,16 +101,11 @@ class Dropout(Function):
     def forward(ctx: Any, x: Tensor, key: Tensor, rate: float) -> Tensor:
         ctx.save_for_backward(key)
         ctx.rate = rate
-        return _dropped(x, key, rate)
+        return dropped(x, key, rate)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
-        return _dropped(dy, ctx.saved_tensors[0], ctx.rate), None, None
-
-
-def _dropped(x: Tensor, key: Tensor, rate: float) -> Tensor:
-    rows = x.reshape(-1, x.shape[-1])
-    return (rows * multiplier(rows.shape[0], rows.shape[1], key, rate)).view(x.shape) if rate else x
+        return dropped(dy, ctx.saved_tensors[0], ctx.rate), None, None
 
 
 class Residual(Function):
@@ -120,11 +115,11 @@ class Residual(Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, bias: Tensor, key: Tensor, rate: float) -> Tensor:
         ctx.save_for_backward(key)
         ctx.rate, ctx.dtype = rate, y.dtype
-        return x + _dropped(y + bias, key, rate).view(x.shape)
+        return x + dropped(y + bias, key, rate).view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        dy = _dropped(dx.reshape(-1, dx.shape[-1]), ctx.saved_tensors[0], ctx.rate).to(ctx.dtype)
+        dy = dropped(dx.reshape(-1, dx.shape[-1]), ctx.saved_tensors[0], ctx.rate).to(ctx.dtype)
         return dx, dy, column_sums(dy), None, None
 
 
