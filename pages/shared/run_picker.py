@@ -12,6 +12,7 @@ from pages.shared.store import kept
 
 NEW = "new"
 SETTLING = 5.0  # seconds in which the second press of a double click still arrives, from the address before the start
+_HEIGHT = 68  # pixels of the choice with its label: kept free until the browser has loaded the widget
 _BEGUN = "begun"  # the run that this session started last, and when
 
 
@@ -68,16 +69,17 @@ def pick_run(store: RunStore, *, key: str = "run", label: str = "Run", new: str 
         told = "it was deleted, or the link is wrong. Choose another."
         st.warning(f"There is no run {escape(repr(wanted))}: {told}")
     labels = {id_: run_label(run) for id_, run in runs.items()}
-    picked = st.selectbox(
-        label,
-        options,
-        format_func=lambda id_: labels.get(id_, new or ""),
-        key=key,
-        placeholder="Choose a run",
-        persist_state="session",
-        on_change=_follow,
-        args=(key,),
-    )
+    with st.container(height=_HEIGHT, border=False):
+        picked = st.selectbox(
+            label,
+            options,
+            format_func=lambda id_: labels.get(id_, new or ""),
+            key=key,
+            placeholder="Choose a run",
+            persist_state="session",
+            on_change=_follow,
+            args=(key,),
+        )
     if picked not in runs:
         return None
     if new is not None:
