@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gptlab.events import Evaluated
 from gptlab.log import RunLog
 from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, smooth, step_positions, thin
@@ -308,10 +310,10 @@ def _escape(name: str) -> str:
 def _clean(trace: Figure) -> Figure:
     """JSON knows no NaN: a gap in the line instead. Digits that no screen shows are not sent either."""
     for name in ("x", "y"):
-        known = [abs(value) for value in trace[name] if value is not None and math.isfinite(value)]
-        largest = max(known, default=0.0)
-        decimals = 6 - math.floor(math.log10(largest)) if largest else 0
-        trace[name] = [
-            None if value is None or not math.isfinite(value) else round(value, decimals) for value in trace[name]
-        ]
+        values = np.asarray(trace[name], dtype=float)
+        known = np.isfinite(values)
+        largest = float(np.abs(values[known]).max(initial=0.0))
+        rounded = np.round(values, 6 - math.floor(math.log10(largest)) if largest else 0)
+        numbers = rounded.tolist()
+        trace[name] = numbers if known.all() else [y if here else None for here, y in zip(known, numbers, strict=True)]
     return trace

@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -67,6 +68,12 @@ def check_name(name: str) -> str:
     return name
 
 
+@lru_cache(256)
+def _parsed(text: bytes) -> RunConfig:
+    """A page asks for the same configuration several times a second."""
+    return parse_config(text)
+
+
 class Run:
     """One run's folder. Making this object reads nothing; each question reads what it needs."""
 
@@ -84,7 +91,7 @@ class Run:
     def config(self) -> RunConfig:
         """The configuration, fixed when the run was made. ValueError where the file is missing or torn."""
         try:
-            return parse_config((self.path / "config.json").read_bytes())
+            return _parsed((self.path / "config.json").read_bytes())
         except OSError as error:
             raise ValueError(
                 f"Run {self.id} has no readable config.json ({error.strerror}): it cannot go on."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,22 @@ def component(name: str, *, uses: tuple[str, ...] = (), isolate_styles: bool = T
     Inside of its script the components that it ``uses`` are functions of their names, to be called with ``data`` and
     the ``parentElement`` that they shall fill.
     """
-    return st.components.v2.component(
+    scripts = "".join(map(_as_function, (*uses, name)))
+    mount = st.components.v2.component(
         f"gptlab_{name}",
         css="".join((HERE / f"{part}.css").read_text("utf-8") for part in (*uses, name)),
-        js="".join(map(_as_function, uses)) + (HERE / f"{name}.js").read_text("utf-8"),
+        js=f"{scripts}export default (given) => {name}({{ ...given, data: {_READ} }});\n",
         isolate_styles=isolate_styles,
     )
+
+    def update(*, data: Any, **more: Any) -> Any:
+        # as bytes, because Streamlit writes any other data as JSON twice, and looks for tables in it
+        return mount(data=json.dumps(data, separators=(",", ":")).encode(), **more)
+
+    return update
+
+
+_READ = "JSON.parse(new TextDecoder().decode(given.data))"
 
 
 def _as_function(name: str) -> str:

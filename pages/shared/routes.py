@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
+from functools import cache
 from pathlib import Path
 
 import streamlit as st
@@ -40,7 +41,12 @@ def _base() -> str:
 
 def plotly_url() -> str:
     """Where the browser finds plotly: the installed package's own copy, so nothing is fetched from elsewhere."""
-    return f"{_base()}/gptlab/plotly.min.js?v={importlib.metadata.version('plotly')}"
+    return f"{_base()}/gptlab/plotly.min.js?v={_plotly_version()}"
+
+
+@cache
+def _plotly_version() -> str:
+    return importlib.metadata.version("plotly")
 
 
 def download_url(run: Run, file: str) -> str:
