@@ -248,7 +248,7 @@ class TrainConfig(_Part):
     compile: Literal["auto", "on", "off"] = _field(
         "auto",
         "Compile",
-        "Build kernels for this model first: 10 to 40 seconds, then steps two to four times as fast on a CPU. "
+        "Build kernels for this model first: 10 to 40 seconds, then steps one and a half to four times as fast. "
         "Needs a C++ compiler. auto: with bf16, where the run is long enough to win.",
     )
     keep_checkpoints: int | None = _field(
@@ -394,7 +394,7 @@ PRESETS: dict[str, RunConfig] = {
 }
 
 PRESET_NOTES: dict[str, str] = {
-    "tiny": "Half a minute on two cores: from commas to phrases.",
+    "tiny": "About a minute on two cores: from commas to phrases.",
     "small": "A few minutes: whole borrowed sentences.",
     "gpt2-124m": "The published exercise, exactly: GPT-2 124M, ten epochs.",
     "gpt2-355m": "GPT-2 medium, for a large GPU.",

@@ -12,7 +12,7 @@ from gptlab.config import RunConfig
 from gptlab.dataset import n_batches, window_starts
 from gptlab.device import available_cores, multiplies_bf16, pick_device
 from gptlab.estimate import PASSES, count_steps, estimate, flops_per_batch
-from gptlab.fast.compiling import pays
+from gptlab.fast.compiling import automatic
 from gptlab.step_timing import automatic_precision, cached_timing, step_seconds
 
 BESIDE_PRODUCTS = 1.6  # a whole run against its matrix products alone, fp32, not compiled (measured: 1.3 to 2)
@@ -25,9 +25,8 @@ def settled(config: RunConfig, n_train_tokens: int) -> RunConfig:
     if precision is None:
         return config  # nothing trains there
     if compiled == "auto":
-        asked = precision == "bf16" and pick_device(config.train.device).type == "cpu"
-        worth = asked and pays(config, count_steps(config, n_train_tokens)[1], precision, available_cores())
-        compiled = "on" if worth else "off"
+        kind, total_steps = pick_device(config.train.device).type, count_steps(config, n_train_tokens)[1]
+        compiled = "on" if automatic(config, total_steps, precision, kind, available_cores()) else "off"
     return config.with_fields(train={"precision": precision, "compile": compiled})
 
 

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from gptlab.checkpoint import load_weights, read_resume
 from gptlab.config import OptimConfig, RunConfig
 from gptlab.device import available_cores, pick_device, precision_for
-from gptlab.fast.compiling import missing, pays
+from gptlab.fast.compiling import automatic, missing
 from gptlab.fast.engine import Engine
 from gptlab.fast.fused import FusedLoss
 from gptlab.loaders import Data, Loader, make_loaders
@@ -222,8 +222,7 @@ class TrainState:
             return wish == "on"
         if self.compiled_before is not None:
             return self.compiled_before
-        asked = self.precision == "bf16" and self.device.type == "cpu"
-        return asked and pays(self.config, self.total_steps, self.precision, available_cores())
+        return automatic(self.config, self.total_steps, self.precision, self.device.type, available_cores())
 
     def compile(self) -> str | None:
         """Compile the training step for batches of the usual shape. Returns why not: it then stays as it was."""

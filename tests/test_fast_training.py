@@ -11,7 +11,7 @@ import torch
 
 from gptlab.config import PRESETS, RunConfig
 from gptlab.events import Ended, Evaluated, Event, Phase, Started, Stepped, Warned
-from gptlab.fast.compiling import missing, pays
+from gptlab.fast.compiling import automatic, missing, pays, pays_on_gpu
 from gptlab.fast.engine import Engine
 from gptlab.state import TrainState
 from gptlab.training import train
@@ -132,11 +132,21 @@ def test_what_a_compiler_does_not_like_is_a_warning(monkeypatch: pytest.MonkeyPa
 
 
 def test_automatic_compilation_weighs_the_work_against_the_wait() -> None:
-    assert pays(PRESETS["gpt2-124m"], 90, "bf16", cores=2)
-    assert pays(PRESETS["gpt2-124m"], 90, "fp32", cores=2)
-    assert not pays(PRESETS["gpt2-124m"], 3, "bf16", cores=2)
-    assert not pays(PRESETS["tiny"], 180, "bf16", cores=2)
-    assert pays(PRESETS["tiny"], 1_000_000, "bf16", cores=2)
+    assert pays(PRESETS["gpt2-124m"], 90, cores=2)
+    assert not pays(PRESETS["gpt2-124m"], 3, cores=2)
+    assert not pays(PRESETS["tiny"], 180, cores=2)
+    assert pays(PRESETS["tiny"], 1_000_000, cores=2)
+    assert not pays_on_gpu(PRESETS["gpt2-124m"], 90)  # it would save three seconds
+    assert pays_on_gpu(PRESETS["gpt2-124m"], 10_000)
+    long = PRESETS["gpt2-124m"].with_fields(model={"context_length": 1024}, data={"batch_size": 32})
+    assert pays_on_gpu(long, 200)
+    assert not pays_on_gpu(long, 100)
+    assert pays_on_gpu(long.with_fields(optim={"grad_accumulation": 4}), 100)
+    assert automatic(long, 1000, "bf16", "cuda", cores=2)
+    assert automatic(long, 1000, "bf16", "cpu", cores=2)
+    assert not automatic(long, 1000, "fp32", "cuda", cores=2)
+    assert not automatic(long, 1000, "fp32", "cpu", cores=2)
+    assert not automatic(long, 1000, "bf16", "mps", cores=2)
     events = run(run_config(train={"precision": "bf16"}))
     assert "compiling" not in [e.phase for e in events if isinstance(e, Phase)]
     assert [e.precision for e in events if isinstance(e, Started)] == ["bf16"]

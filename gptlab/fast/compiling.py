@@ -11,11 +11,15 @@ from gptlab.config import RunConfig
 from gptlab.home import cache_folder
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
-COMPILE_SECONDS = 30.0  # what compiling must at least save: with nothing in the cache it takes 10 to 25 s
-# Core-seconds that compiling saves in a forward pass on a CPU, measured (docs/measurements.md): for each logit, and for
-# each multiplication and addition in products
+COMPILE_SECONDS = 30.0  # what compiling must at least save: with nothing in the cache it takes 10 to 28 s
+# Core-seconds that compiling saves in a forward pass on a CPU in bf16, measured (docs/measurements.md): for each logit,
+# and for each multiplication and addition in products
 SAVED_PER_LOGIT = 4e-9
-SAVED_PER_OPERATION = {"bf16": 0.8e-12, "fp32": 7e-12}
+SAVED_PER_OPERATION = 0.8e-12
+# Seconds that compiling saves in a step on a GPU (an H200, bf16): for each layer, whose kernels need not be started one
+# by one (1.1 to 3 ms were measured), and for each attention score, which is not written to memory
+SAVED_PER_LAYER = 1e-3
+SAVED_PER_SCORE = 5e-11
 _LIMIT = 64  # compiled variants of one function that this process may hold; PyTorch's own limit is 8
 
 
@@ -27,7 +31,16 @@ def missing() -> str | None:
     return "No C++ compiler was found (g++ or clang++): install one, or set compile to off."
 
 
-def pays(config: RunConfig, total_steps: int, precision: str, cores: int) -> bool:
+def automatic(config: RunConfig, total_steps: int, precision: str, device_type: str, cores: int) -> bool:
+    """What ``compile: auto`` comes to: with bf16, on a CPU or an NVIDIA GPU, where the run is long enough to win."""
+    if precision != "bf16":
+        return False
+    if device_type == "cpu":
+        return pays(config, total_steps, cores)
+    return device_type == "cuda" and pays_on_gpu(config, total_steps)
+
+
+def pays(config: RunConfig, total_steps: int, cores: int) -> bool:
     """Whether a run of so many steps on a CPU saves more time by a compiled step than compiling takes.
 
     Decided by the sizes alone, never by a timing or by what is in the cache: the same run must take the same way twice,
@@ -37,8 +50,16 @@ def pays(config: RunConfig, total_steps: int, precision: str, cores: int) -> boo
     multiplied = 12 * model.n_layers * model.emb_dim**2 + model.vocab_size * model.emb_dim  # weights in products
     tokens = config.data.batch_size * model.context_length
     passes = 3 * config.optim.grad_accumulation + 2 * train.eval_iter / train.eval_freq  # forward passes a step, about
-    each = tokens * (model.vocab_size * SAVED_PER_LOGIT + 2 * multiplied * SAVED_PER_OPERATION[precision])
+    each = tokens * (model.vocab_size * SAVED_PER_LOGIT + 2 * multiplied * SAVED_PER_OPERATION)
     return each * passes * total_steps / max(cores, 1) > COMPILE_SECONDS
+
+
+def pays_on_gpu(config: RunConfig, total_steps: int) -> bool:
+    """The same of a GPU, whatever its kind."""
+    model, data = config.model, config.data
+    scores = model.n_layers * model.n_heads * data.batch_size * model.context_length**2
+    each = model.n_layers * SAVED_PER_LAYER + scores * SAVED_PER_SCORE
+    return each * config.optim.grad_accumulation * total_steps > COMPILE_SECONDS
 
 
 @contextmanager

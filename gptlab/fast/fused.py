@@ -151,6 +151,9 @@ class FusedLoss:
         self.model, self.dtype, self.seed = model, dtype, seed
         self.functions = _PLAIN
         self.shape: tuple[int, int] | None = None  # the batch shape that is compiled for
+        self._blocks = [self._parameters(block) for block in model.trf_blocks]
+        first, *others = [self._norm(block.norm1) for block in model.trf_blocks] + [self._norm(model.final_norm)]
+        self._first_norm, self._next_norms = first, others
 
     def __call__(self, ids: Tensor, targets: Tensor, step: int = 0, number: int = 0) -> Tensor:
         """Token ids [B, T] and the tokens after each -> a scalar. Dropout follows the model's mode."""
@@ -160,10 +163,9 @@ class FusedLoss:
         layers, first = dropout.keys(self.seed, step, number, model.config.n_layers)
         layers, first = layers.to(ids.device, non_blocking=True), first.to(ids.device, non_blocking=True)
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            norms = [self._norm(norm) for norm in (*(block.norm1 for block in model.trf_blocks), model.final_norm)]
-            x, rows = f.embed(ids, model.tok_emb.weight, model.pos_emb.weight, norms[0], first, rate)
-            for block, then, keys in zip(model.trf_blocks, norms[1:], layers.unbind(0), strict=True):
-                x, rows = f.block(x, rows, self._parameters(block), then, keys, rate)
+            x, rows = f.embed(ids, model.tok_emb.weight, model.pos_emb.weight, self._first_norm, first, rate)
+            for parameters, then, keys in zip(self._blocks, self._next_norms, layers.unbind(0), strict=True):
+                x, rows = f.block(x, rows, parameters, then, keys, rate)
             rows = rows.view(-1, rows.shape[-1])  # [N, C]
             weight, wanted = model.out_head.weight, targets.flatten()
             if torch.is_grad_enabled():
