@@ -313,7 +313,7 @@ def _clean(trace: Figure) -> Figure:
         values = np.asarray(trace[name], dtype=float)
         known = np.isfinite(values)
         largest = float(np.abs(values[known]).max(initial=0.0))
-        rounded = np.round(values, 6 - math.floor(math.log10(largest)) if largest else 0)
+        rounded = np.round(values, min(22, 6 - math.floor(math.log10(largest))) if largest else 0)
         numbers = rounded.tolist()
         trace[name] = numbers if known.all() else [y if here else None for here, y in zip(known, numbers, strict=True)]
     return trace

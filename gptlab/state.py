@@ -164,6 +164,12 @@ class TrainState:
             return calc_loss_batch(inputs, targets, self.model, self.device)
         return self.fused(*on_device((inputs, targets), self.device), self.step, number)
 
+    def fast_loss(self) -> BatchLoss | None:
+        """The compiled way to a batch's loss, where there is one; it decides itself what is bf16."""
+        if self.engine is not None:
+            return self.engine.loss
+        return None if self.fused is None else self.batch_loss
+
     def _norm(self) -> Tensor:
         return get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
@@ -188,16 +194,13 @@ class TrainState:
 
     def evaluate(self) -> tuple[float, float]:
         """Training and validation loss; remembers whether the validation loss is the best so far."""
-        engine = self.engine
-        another: BatchLoss | None = None if self.fused is None else self.batch_loss
-        if engine is not None:
-            another = engine.loss  # it decides itself what is bf16
         if isinstance(self.train_loader, PublishedLoader) and isinstance(self.val_loader, PublishedLoader):
             most = self.config.train.eval_iter
             return self._noted(evaluate_in_order(self.model, self.train_loader, self.val_loader, self.device, most))
-        with self.autocast() if engine is None else nullcontext():
+        faster = self.fast_loss()
+        with self.autocast() if faster is None else nullcontext():
             losses = evaluate_model(
-                self.model, self.train_loader, self.val_loader, self.device, self.config.train.eval_iter, another
+                self.model, self.train_loader, self.val_loader, self.device, self.config.train.eval_iter, faster
             )
         return self._noted(losses)
 

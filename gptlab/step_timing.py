@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -154,8 +155,9 @@ def _time_steps(config: RunConfig, began: float) -> Timing:
     step = timed(lambda: state.optimise([batch], config.optim.learning_rate), seconds=4)
     optimizer = timed(state.optimizer.step)
     state.optimizer.zero_grad(set_to_none=True)
-    faster = state.engine.loss if state.engine is not None else None
-    evaluation = timed(lambda: calc_loss_loader([batch], state.model, state.device, batch_loss=faster))
+    faster = state.fast_loss()
+    with state.autocast() if faster is None else nullcontext():  # as ``TrainState.evaluate``
+        evaluation = timed(lambda: calc_loss_loader([batch], state.model, state.device, batch_loss=faster))
     few = SamplingConfig(max_new_tokens=min(8, length), stop_at_end=False)
     token = timed(lambda: list(generate(state.model, [0], few))) / few.max_new_tokens
     file = cache_folder() / ".timing.safetensors"

@@ -37,7 +37,10 @@ def gradients(model: GPTModel, loss: Callable[[Tensor, Tensor], Tensor]) -> tupl
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["plain", "tied", "biased", "one"])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)], ids=["fp32", "bf16"])
-def test_loss_and_every_gradient_are_the_textbooks(shape: dict, dtype: torch.dtype, near: float) -> None:
+def test_loss_and_every_gradient_are_the_textbooks(
+    monkeypatch: pytest.MonkeyPatch, shape: dict, dtype: torch.dtype, near: float
+) -> None:
+    monkeypatch.setattr(module, "_ROWS", 10)  # of the batch's 36: in pieces where it is not compiled
     model = small_model(drop_rate=0.0, **shape).train()
     loss, right = gradients(model, lambda *ids: loss_of(model, *ids))
     fused, ours = gradients(model, FusedLoss(model, dtype))
@@ -52,8 +55,8 @@ def test_without_gradients_it_is_the_same_loss(dtype: torch.dtype) -> None:
     model = small_model()
     fused = FusedLoss(model, dtype)
     with torch.no_grad():
-        assert fused(*batch()).item() == pytest.approx(fused(*batch()).item())
-        assert fused(*batch()).item() == pytest.approx(loss_of(model, *batch()).item(), rel=1e-2)
+        near = 1e-5 if dtype == torch.float32 else 1e-2
+        assert fused(*batch()).item() == pytest.approx(loss_of(model, *batch()).item(), rel=near)
         alone = fused(*batch())
     assert not alone.requires_grad
     assert fused(*batch()).item() == pytest.approx(alone.item(), rel=1e-6)
@@ -69,14 +72,19 @@ def test_logits_become_the_gradient_and_padding_has_no_share() -> None:
     right = F.cross_entropy(known, targets, reduction="none")
     right.mean().backward()
     torch.testing.assert_close(cross_entropy(logits, targets, 100), right.detach())
-    torch.testing.assert_close(softmax_gradient(logits, targets, 100), right.detach())
+    torch.testing.assert_close(softmax_gradient(logits, targets, 100, 1 / 5), right.detach())
     torch.testing.assert_close(logits[:, :100], known.grad)
     assert not logits[:, 100:].any()
 
 
+def leave_attention_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No dropout on them: it follows the device's stream, not step and batch."""
+    whole = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, dropout_p, **k: whole(*a, **k))
+
+
 def test_dropout_follows_from_step_and_batch_and_is_off_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    without = F.scaled_dot_product_attention  # the attention weights' own follows the device's stream
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, dropout_p, **k: without(*a, **k))
+    leave_attention_weights(monkeypatch)
     model = small_model(drop_rate=0.5)
     fused = FusedLoss(model, torch.float32, seed=5)
     assert fused(*batch(), 1, 0) == fused(*batch(), 2, 1)
@@ -155,6 +163,7 @@ def test_on_a_gpu_a_compiled_run_follows_the_textbook_run() -> None:
 
 def test_one_compilation_serves_every_layer_and_the_usual_shape_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # a minute less
+    leave_attention_weights(monkeypatch)
     model = small_model(drop_rate=0.1, n_layers=3)
     fused = FusedLoss(model, torch.float32)
     ids, targets = batch()
@@ -164,11 +173,15 @@ def test_one_compilation_serves_every_layer_and_the_usual_shape_alone(monkeypatc
     model.train()
     fused.compile(*ids.shape)
     built = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    compiled = gradients(model, partial(fused, step=1))
+    uncompiled = gradients(model, partial(FusedLoss(model, torch.float32), step=1))
+    assert compiled[0] == pytest.approx(uncompiled[0], rel=1e-5)
+    for mine, its in zip(compiled[1], uncompiled[1], strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-6)
     assert built == 4 + 3  # four regions in training, and without gradients all but the head's weights again
     with evaluating(model), torch.no_grad():
         assert fused(ids, targets).item() == pytest.approx(right, rel=1e-5)
         assert fused(ids[:2], targets[:2]).item() > 0
-    fused(ids, targets, 1, 0).backward()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == built
 
 

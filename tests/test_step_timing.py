@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from dataclasses import asdict
 
 import pytest
+import torch
 
 from gptlab import step_timing
 from gptlab.config import RunConfig
 from gptlab.fast import precision
 from gptlab.home import cache_folder
+from gptlab.state import TrainState
 from gptlab.step_timing import Timing, cached_timing, measure_step_seconds
 from tests.small_models import run_config
 
@@ -59,6 +62,19 @@ def test_a_model_larger_than_the_memory_is_not_even_tried(monkeypatch: pytest.Mo
 def test_a_step_that_cannot_be_timed_says_why() -> None:
     with pytest.raises(ValueError, match=r"could not be timed: There is no device 'cuda:77'"):
         measure_step_seconds(run_config(train={"device": "cuda:77"}))
+
+
+def test_evaluations_are_timed_the_way_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def quick(*_: object) -> float:
+        asked.append(torch.is_grad_enabled())
+        return 1.0
+
+    monkeypatch.setattr(TrainState, "fast_loss", lambda _: quick)
+    assert step_timing._time_steps(run_config(), time.time()).evaluation > 0
+    assert asked
+    assert not any(asked)
 
 
 def test_a_step_that_takes_too_long_is_given_up() -> None:

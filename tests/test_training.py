@@ -16,7 +16,7 @@ from gptlab import state as state_module
 from gptlab.checkpoint import SaveError, load_model, read_facts, read_resume
 from gptlab.config import RunConfig, SamplingConfig
 from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, Warned, encode
-from gptlab.loss import calc_loss_loader
+from gptlab.loss import calc_loss_loader, loss_of
 from gptlab.random_streams import RandomStreams
 from gptlab.sampling import generate
 from gptlab.schedule import learning_rate_at
@@ -517,20 +517,20 @@ def test_nothing_left_to_train_is_told(folder: Path) -> None:
 
 
 class _Spoilt:
-    """A model's forward pass that gives NaN from its n-th call on."""
+    """A batch's loss that is NaN from its n-th call on."""
 
     def __init__(self, state: TrainState, good: int, value: float = math.nan) -> None:
         self.state, self.left, self.value = state, good, value
 
-    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, number: int = 0) -> torch.Tensor:
         self.left -= 1
-        return self.state.model(ids) * (1.0 if self.left >= 0 else self.value)
+        return loss_of(self.state.model, inputs, targets) * (1.0 if self.left >= 0 else self.value)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(folder: Path, value: float) -> None:
     state = TrainState.build(run_config(), parts())
-    state.forward = _Spoilt(state, 7, value)  # type: ignore[assignment]
+    state.batch_loss = _Spoilt(state, 7, value)  # type: ignore[method-assign]
     events, weights = [], None
     for event in train(state.config, state=state, checkpoints=folder):
         events.append(event)
@@ -591,7 +591,7 @@ def test_too_little_memory_names_the_settings_to_lower(
         events = run(checkpoints=folder)
     else:
         state = TrainState.build(run_config(), parts())
-        monkeypatch.setattr(state, "forward", fail)
+        monkeypatch.setattr(state, "batch_loss", fail)
         events = run(state=state, checkpoints=folder)
     assert ended(events).reason == "failed"
     for setting in ("batch_size (now 2)", "context_length (now 8)", "emb_dim (now 4)", "n_layers (now 2)"):
@@ -603,7 +603,7 @@ def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("shapes do not match")
 
     state = TrainState.build(run_config(), parts())
-    monkeypatch.setattr(state, "forward", fail)
+    monkeypatch.setattr(state, "batch_loss", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         run(state=state)
 

@@ -84,12 +84,12 @@ def padded_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return F.pad(weight.to(dtype), (0, 0, 0, padded(len(weight)) - len(weight)))
 
 
-def softmax_gradient(logits: Tensor, targets: Tensor, vocab_size: int) -> Tensor:
-    """Cross-entropy of each row of ``logits`` [N, V padded], fp32 [N]; they become the gradient of its mean."""
+def softmax_gradient(logits: Tensor, targets: Tensor, vocab_size: int, share: float) -> Tensor:
+    """Cross-entropy of each row of ``logits`` [N, V padded], fp32 [N]; they become its gradient times ``share``."""
     scores, right = _scores(logits, targets, vocab_size)
     total = torch.logsumexp(scores, -1)
     losses = total - torch.where(right, scores, 0).sum(-1)  # gathered, they would be read in a pass of their own
-    logits.copy_((torch.exp(scores - total[:, None]) - right.float()) * (1 / len(logits)))
+    logits.copy_((torch.exp(scores - total[:, None]) - right.float()) * share)
     return losses
 
 
@@ -119,7 +119,18 @@ class _Functions:
         return _Functions(*(torch.compile(part, dynamic=False, fullgraph=True) for part in vars(self).values()))
 
 
-_PLAIN = _Functions()
+def _in_pieces(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function of rows, called with a thousand at a time: what is not compiled writes down every step on its way."""
+
+    def called(logits: Tensor, targets: Tensor, *rest: Any) -> Tensor:
+        pieces = zip(logits.split(_ROWS), targets.split(_ROWS), strict=True)
+        return torch.cat([function(*piece, *rest) for piece in pieces])
+
+    return called
+
+
+_ROWS = 1024
+_PLAIN = _Functions(softmax_gradient=_in_pieces(softmax_gradient), cross_entropy=_in_pieces(cross_entropy))
 
 
 class _HeadLoss(Function):
@@ -129,7 +140,7 @@ class _HeadLoss(Function):
     def forward(ctx: Any, rows: Tensor, weight: Tensor, targets: Tensor, functions: _Functions) -> Tensor:
         head = functions.padded_head(weight, rows.dtype)
         logits = torch.mm(rows, head.t())
-        losses = functions.softmax_gradient(logits, targets, len(weight))
+        losses = functions.softmax_gradient(logits, targets, len(weight), 1 / len(rows))
         ctx.save_for_backward(torch.mm(logits, head), torch.mm(logits.t(), rows)[: len(weight)])
         ctx.dtype = weight.dtype
         return losses.mean()
@@ -161,7 +172,8 @@ class FusedLoss:
         f = self.functions if self.shape == tuple(ids.shape) else _PLAIN
         rate = model.config.drop_rate if model.training else 0.0
         layers, first = dropout.keys(self.seed, step, number, model.config.n_layers)
-        layers, first = layers.to(ids.device, non_blocking=True), first.to(ids.device, non_blocking=True)
+        soon = ids.device.type == "cuda"  # which puts them aside at once; others would read them when they are gone
+        layers, first = layers.to(ids.device, non_blocking=soon), first.to(ids.device, non_blocking=soon)
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             x, rows = f.embed(ids, model.tok_emb.weight, model.pos_emb.weight, self._first_norm, first, rate)
             for parameters, then, keys in zip(self._blocks, self._next_norms, layers.unbind(0), strict=True):
@@ -180,7 +192,7 @@ class FusedLoss:
         """
         device = self.model.tok_emb.weight.device
         ids = torch.zeros(batch_size, n_tokens, dtype=torch.long, device=device)
-        self.functions, self.shape = _PLAIN.compiled(), (batch_size, n_tokens)
+        self.functions, self.shape = _Functions().compiled(), (batch_size, n_tokens)
         try:
             with compiler():
                 self(ids, ids).backward()

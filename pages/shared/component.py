@@ -23,18 +23,15 @@ def component(name: str, *, uses: tuple[str, ...] = (), isolate_styles: bool = T
     mount = st.components.v2.component(
         f"gptlab_{name}",
         css="".join((HERE / f"{part}.css").read_text("utf-8") for part in (*uses, name)),
-        js=f"{scripts}export default (given) => {name}({{ ...given, data: {_READ} }});\n",
+        js=f"{scripts}export default (given) => {name}({{ ...given, data: JSON.parse(given.data) }});\n",
         isolate_styles=isolate_styles,
     )
 
     def update(*, data: Any, **more: Any) -> Any:
-        # as bytes, because Streamlit writes any other data as JSON twice, and looks for tables in it
-        return mount(data=json.dumps(data, separators=(",", ":")).encode(), **more)
+        # as a text, in which Streamlit looks for no tables, and which the browser knows again when it is unchanged
+        return mount(data=json.dumps(data, separators=(",", ":")), **more)
 
     return update
-
-
-_READ = "JSON.parse(new TextDecoder().decode(given.data))"
 
 
 def _as_function(name: str) -> str:

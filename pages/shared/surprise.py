@@ -15,7 +15,8 @@ from pages.shared.token_strip import Token, token_strip, tokens_of
 def surprise_tokens(ids: Sequence[int], losses: npt.NDArray[np.floating]) -> list[Token]:
     """Tokens for a strip: each but those before the first loss tinted by the probability that the model gave it."""
     unknown = len(ids) - len(losses)
-    chances: list[float | None] = [*[None] * unknown, *(math.exp(-float(loss)) for loss in losses)]
+    scored = (math.exp(-float(loss)) if math.isfinite(loss) else None for loss in losses)
+    chances: list[float | None] = [*[None] * unknown, *scored]
     tokens = tokens_of(ids, chances)
     for token in tokens[:unknown]:
         token |= {"plain": True, "title": "nothing stands before it: not scored"}

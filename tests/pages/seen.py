@@ -43,7 +43,11 @@ def _nodes(node: Any) -> Iterator[Any]:
 def components(app: AppTest, name: str) -> list[dict[str, Any]]:
     """The data of every component of that name (``status_card``, ``live_chart``, ``token_strip``, ``text_table``)."""
     found = [node.proto for node in _nodes(app._tree) if hasattr(node, "proto")]
-    return [json.loads(proto.bytes) for proto in found if getattr(proto, "component_name", "") == f"gptlab_{name}"]
+    return [
+        json.loads(json.loads(proto.json))
+        for proto in found
+        if getattr(proto, "component_name", "") == f"gptlab_{name}"
+    ]
 
 
 def strip_text(data: dict[str, Any]) -> str:
