@@ -127,15 +127,18 @@ def detach(arguments: list[str], lock: int, log: Path, *, name: str) -> None:
     threading.Thread(target=process.wait, name=f"reap-{name}", daemon=True).start()
 
 
+KILLED_BY = 10.0  # seconds: nothing survives SIGKILL, but a busy machine takes a while to clear a large process away
+
+
 def force_stop(run: Run, grace: float = 3.0) -> bool:
     """End a worker that does not answer: SIGTERM, then SIGKILL after ``grace`` seconds. True: it is gone."""
     pid = run.worker_pid()
     if pid is None:
         return not run.is_locked()
-    for signal_ in (signal.SIGTERM, signal.SIGKILL):
+    for signal_, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, KILLED_BY)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal_)
-        give_up = time.monotonic() + grace
+        give_up = time.monotonic() + patience
         while time.monotonic() < give_up:
             if not run.is_locked():
                 return True
