@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -164,11 +164,16 @@ class TrainState:
             return calc_loss_batch(inputs, targets, self.model, self.device)
         return self.fused(*on_device((inputs, targets), self.device), self.step, number)
 
-    def fast_loss(self) -> BatchLoss | None:
-        """The compiled way to a batch's loss, where there is one; it decides itself what is bf16."""
+    @contextmanager
+    def evaluation_loss(self) -> Iterator[BatchLoss | None]:
+        """How evaluations come to a batch's loss: the compiled way, or None, the model's own, with autocast inside."""
         if self.engine is not None:
-            return self.engine.loss
-        return None if self.fused is None else self.batch_loss
+            yield self.engine.loss
+        elif self.fused is not None:
+            yield self.batch_loss
+        else:
+            with self.autocast():
+                yield None
 
     def _norm(self) -> Tensor:
         return get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
@@ -197,10 +202,9 @@ class TrainState:
         if isinstance(self.train_loader, PublishedLoader) and isinstance(self.val_loader, PublishedLoader):
             most = self.config.train.eval_iter
             return self._noted(evaluate_in_order(self.model, self.train_loader, self.val_loader, self.device, most))
-        faster = self.fast_loss()
-        with self.autocast() if faster is None else nullcontext():
+        with self.evaluation_loss() as batch_loss:
             losses = evaluate_model(
-                self.model, self.train_loader, self.val_loader, self.device, self.config.train.eval_iter, faster
+                self.model, self.train_loader, self.val_loader, self.device, self.config.train.eval_iter, batch_loss
             )
         return self._noted(losses)
 

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -155,9 +154,8 @@ def _time_steps(config: RunConfig, began: float) -> Timing:
     step = timed(lambda: state.optimise([batch], config.optim.learning_rate), seconds=4)
     optimizer = timed(state.optimizer.step)
     state.optimizer.zero_grad(set_to_none=True)
-    faster = state.fast_loss()
-    with state.autocast() if faster is None else nullcontext():  # as ``TrainState.evaluate``
-        evaluation = timed(lambda: calc_loss_loader([batch], state.model, state.device, batch_loss=faster))
+    with state.evaluation_loss() as way:
+        evaluation = timed(lambda: calc_loss_loader([batch], state.model, state.device, batch_loss=way))
     few = SamplingConfig(max_new_tokens=min(8, length), stop_at_end=False)
     token = timed(lambda: list(generate(state.model, [0], few))) / few.max_new_tokens
     file = cache_folder() / ".timing.safetensors"
