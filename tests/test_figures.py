@@ -116,6 +116,16 @@ def test_a_loss_that_is_no_number_becomes_a_gap_and_valid_json(tmp_path) -> None
     assert trace(figure, "best validation")["x"] == []
 
 
+@pytest.mark.parametrize("loss", [1e-310, 1e-30, 3.123456789, 1e30])
+def test_a_loss_of_any_size_is_drawn_with_the_digits_that_a_screen_shows(tmp_path: Path, loss: float) -> None:
+    rows = [Evaluated(step=0, epoch=1, tokens_seen=8, train_loss=loss, val_loss=loss)]
+    figure = training_figure(log_of(tmp_path / "log", rows), Extent(10, 5, 8), **SIZES)
+    (drawn,) = trace(figure, "train, evaluated")["y"]
+    assert drawn == pytest.approx(loss, rel=1e-6, abs=1e-20)
+    assert len(str(drawn)) < 12
+    json.dumps(figure, allow_nan=False)
+
+
 def test_a_long_run_is_thinned_to_a_thousand_points_that_keep_its_spikes() -> None:
     noise = random.Random(1)
     ys = [noise.random() for _ in range(50_000)]

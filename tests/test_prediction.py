@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from gptlab import prediction
 from gptlab.config import RunConfig
@@ -48,6 +49,17 @@ def test_what_is_automatic_is_timed_as_what_it_comes_to(monkeypatch: pytest.Monk
     keep(long.with_fields(train={"compile": "on"}), TIMING)
     assert predicted_seconds(long, *VERDICT) is not None
     assert predicted_seconds(short, *VERDICT) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "compiled"), [("cuda", 90, "off"), ("cuda", 9_000, "on"), ("mps", 9_000, "off")]
+)
+def test_elsewhere_than_on_a_cpu_only_a_long_run_on_an_nvidia_gpu_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, kind: str, steps: int, compiled: str
+) -> None:
+    monkeypatch.setattr(prediction, "pick_device", lambda _: torch.device(kind))
+    config = RunConfig().with_fields(train={"precision": "bf16", "max_steps": steps, "num_epochs": 10_000})
+    assert settled(config, VERDICT[0]).train.compile == compiled
 
 
 def test_a_measured_step_is_kept_and_predicts() -> None:

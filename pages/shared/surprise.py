@@ -15,7 +15,7 @@ from pages.shared.token_strip import Token, token_strip, tokens_of
 def surprise_tokens(ids: Sequence[int], losses: npt.NDArray[np.floating]) -> list[Token]:
     """Tokens for a strip: each but those before the first loss tinted by the probability that the model gave it."""
     unknown = len(ids) - len(losses)
-    scored = (math.exp(-float(loss)) if math.isfinite(loss) else None for loss in losses)
+    scored = (math.exp(-float(loss)) if not math.isnan(loss) else None for loss in losses)
     chances: list[float | None] = [*[None] * unknown, *scored]
     tokens = tokens_of(ids, chances)
     for token in tokens[:unknown]:
