@@ -60,6 +60,23 @@ def test_a_fast_run_follows_the_textbook_run(precision: str, sections: dict) -> 
 
 
 @pytest.mark.usefixtures("uncompiled")
+def test_evaluations_multiply_as_the_steps_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = TrainState.build(config(), parts())
+    assert fast.compile() is None
+    asked: list[int] = []
+    monkeypatch.setattr(Engine, "loss", lambda self, ids, targets: asked.append(len(ids)) or 3.5)
+    assert fast.evaluate() == (3.5, 3.5)
+    assert len(asked) == 4  # two batches of each part
+
+    plain = {name: TrainState.build(run_config(train={"precision": name}), parts()) for name in ("fp32", "bf16")}
+    seen: dict[str, torch.dtype] = {}
+    for name, state in plain.items():
+        state.model.out_head.register_forward_hook(lambda *given, name=name: seen.update({name: given[2].dtype}))
+        state.evaluate()
+    assert seen == {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_fast_run_resumes_bit_for_bit_with_dropout(tmp_path: Path, precision: str) -> None:
     wanted = config(train={"precision": precision}, model={"drop_rate": 0.3})

@@ -62,6 +62,33 @@ def test_without_gradients_it_is_the_same_loss(dtype: torch.dtype) -> None:
     assert fused(*batch()).item() == pytest.approx(alone.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_head_multiplies_in_the_type_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    seen: list[torch.dtype] = []
+    gradient = module._PLAIN.softmax_gradient
+    monkeypatch.setattr(
+        module._PLAIN, "softmax_gradient", lambda logits, *rest: seen.append(logits.dtype) or gradient(logits, *rest)
+    )
+    FusedLoss(small_model(), dtype)(*batch())
+    assert seen == [dtype]
+
+
+def test_after_the_compiler_failed_the_loss_is_made_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = FusedLoss(small_model(), torch.float32)
+    right = fused(*batch()).item()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    with pytest.raises(RuntimeError, match="no compiler here"):
+        fused.compile(*batch()[0].shape)
+    assert fused(*batch()).item() == right
+    assert all(p.grad is None for p in fused.model.parameters())
+
+
 def test_logits_become_the_gradient_and_padding_has_no_share() -> None:
     logits, targets = (
         torch.randn(5, 128, generator=torch.Generator().manual_seed(3)) * 4,
