@@ -67,10 +67,8 @@ def test_the_head_multiplies_in_the_type_that_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
     seen: list[torch.dtype] = []
-    gradient = module._PLAIN.softmax_gradient
-    monkeypatch.setattr(
-        module._PLAIN, "softmax_gradient", lambda logits, *rest: seen.append(logits.dtype) or gradient(logits, *rest)
-    )
+    head = module._PLAIN.padded_head
+    monkeypatch.setattr(module._PLAIN, "padded_head", lambda weight, dtype: seen.append(dtype) or head(weight, dtype))
     FusedLoss(small_model(), dtype)(*batch())
     assert seen == [dtype]
 
