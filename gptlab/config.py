@@ -394,7 +394,7 @@ PRESETS: dict[str, RunConfig] = {
 }
 
 PRESET_NOTES: dict[str, str] = {
-    "tiny": "About a minute on two cores: from commas to phrases.",
+    "tiny": "A minute or two on two cores: from commas to phrases.",
     "small": "A few minutes: whole borrowed sentences.",
     "gpt2-124m": "The published exercise, exactly: GPT-2 124M, ten epochs.",
     "gpt2-355m": "GPT-2 medium, for a large GPU.",

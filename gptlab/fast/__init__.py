@@ -9,7 +9,7 @@
     head.py        output layer and cross-entropy in one, its logits overwritten by their own gradient
     adamw.py       AdamW that reads bf16 gradients and writes the next step's bf16 weights in the same pass
     engine.py      all of it around a GPTModel: loss and gradients, update, evaluation
-    fused.py       loss and gradients on a GPU; of the others only dropout and compiling serve there too
+    fused.py       loss and gradients on a GPU, where of the others only dropout, compiling and the head's padding serve
     compiling.py   the compiler: is it here, where its results are kept, does it pay
     decoding.py    one token at a time from bf16 or 8-bit weights
 """

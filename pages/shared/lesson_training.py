@@ -15,7 +15,7 @@ def train_first(run: Run | None) -> None:
     if run is None or not run.is_locked():
         st.info(
             "The lessons look into a small model that has just been trained. None is ready on this machine: it "
-            "takes about a minute to train, on the built-in story.",
+            "takes a minute or two to train, on the built-in story.",
             icon=":material/school:",
         )
         if st.button("Train the small model", type="primary", icon=":material/play_arrow:", key="train-lesson-model"):

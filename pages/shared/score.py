@@ -74,7 +74,7 @@ def _score(run: Run, checkpoint: str, text: str, side: str) -> float | None:
         st.metric("Perplexity", number(found.perplexity, 1), help="e to the loss: as unsure as among so many tokens.")
         st.metric("Loss", number(found.loss, 3), help="Mean surprise in nats a token.")
         st.metric(
-            "Bits a character",
+            "Bits/char",
             number(found.bits_per_character, 2),
             help="Fair between texts and tokenizers: 8 is no idea at all.",
         )
