@@ -18,6 +18,8 @@ from torch import Tensor
 
 from gptlab.config import SamplingConfig
 
+_SOME = 1024  # tokens among which top-p is looked for first
+
 
 class Chance(NamedTuple):
     """One token's probability as the model says (``before``) and as it is drawn (``after``; 0.0 where it is cut)."""
@@ -114,10 +116,8 @@ def filtered_distribution(logits: Tensor, context: Sequence[int], sampling: Samp
     chances = scores.softmax(-1)
     if sampling.top_p is not None:
         if sampling.top_p < 1:
-            chances, order = chances.sort(descending=True, stable=True)
-            before = chances.cumsum(-1) - chances
-            kept = max(1, int((before < sampling.top_p).sum()))  # the fewest whose sum reaches top_p
-            chances, candidates = chances[:kept] / chances[:kept].sum(), candidates[order[:kept]]
+            kept = _fewest(chances, sampling.top_p)
+            chances, candidates = chances[kept] / chances[kept].sum(), candidates[kept]
         remaining.append(("top_p", len(chances)))
     if sampling.min_p is not None:
         if sampling.min_p > 0:
@@ -125,3 +125,17 @@ def filtered_distribution(logits: Tensor, context: Sequence[int], sampling: Samp
             chances, candidates = chances[likely] / chances[likely].sum(), candidates[likely]
         remaining.append(("min_p", len(chances)))
     return Distribution(own, candidates, chances, tuple(remaining))
+
+
+def _fewest(chances: Tensor, share: float) -> Tensor:
+    """Places of the fewest ``chances`` [n] whose sum reaches ``share``, the likeliest first, of equals the first.
+
+    Nearly always a few hundred suffice, and all need not be sorted.
+    """
+    least = chances.topk(min(_SOME, len(chances))).values[-1]
+    for places in ((chances >= least).nonzero()[:, 0], torch.arange(len(chances))):
+        ordered, order = chances[places].sort(descending=True, stable=True)
+        n = max(1, int((ordered.cumsum(-1) - ordered < share).sum()))
+        if n < len(places):
+            break
+    return places[order[:n]]

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from gptlab.config import SamplingConfig
-from gptlab.distribution import filtered_distribution
+from gptlab.distribution import Distribution, filtered_distribution
 from gptlab.fast.decoding import Reader, Weights, check_weights
+from gptlab.fast.speculative import Chooser, SpeculativeReader, pays
 from gptlab.model import GPTModel, KVCache, evaluating
 from gptlab.tokenizer import END_OF_TEXT_ID
 
@@ -175,6 +176,8 @@ def _steps(
     for stream, seed in zip(streams, seeds, strict=True):
         stream.seed() if seed is None else stream.manual_seed(seed)
     next_logits = Decoder(model, max(map(len, texts)) + sampling.max_new_tokens, weights)
+    if len(texts) == 1:
+        next_logits.speculate(lambda: _chooser(sampling, streams[0]), len(texts[0]))
     ended = [False] * len(texts)
     for _ in range(sampling.max_new_tokens):
         rows = next_logits(texts)
@@ -202,12 +205,25 @@ class Decoder:
         self.room = min(longest, model.config.context_length)
         self.cache: KVCache | None = None
         self.reader: Reader | None = None
+        self.ahead: SpeculativeReader | None = None
         self.starts: list[int] = []
+
+    @property
+    def prepared(self) -> bool:
+        """Whether prepared weights are read, or the textbook model."""
+        return type(self.model) is GPTModel and self.model.tok_emb.weight.device.type == "cpu"
+
+    def speculate(self, chooser: Callable[[], Chooser], length: int) -> None:
+        """From a text of ``length`` tokens on, draft what follows, where that pays."""
+        if self.prepared and self.weights == "fp32" and pays(self.model, self.room - length):
+            self.ahead = SpeculativeReader(self.model, self.room, chooser)
 
     def __call__(self, texts: list[list[int]]) -> Tensor:
         """Logits [B, V], fp32 on the CPU."""
         with torch.inference_mode():
-            if type(self.model) is GPTModel and self.model.tok_emb.weight.device.type == "cpu":
+            if self.ahead is not None and len(texts[0]) <= self.room:
+                return self.ahead(texts[0])[None]
+            if self.prepared:
                 return self._read(texts)
             return torch.stack([self._read_alone(text, keep=len(texts) == 1) for text in texts])
 
@@ -251,15 +267,30 @@ def choose(
 ) -> GeneratedToken:
     """The next token after ``context`` given ``logits`` [V], drawn from ``filtered_distribution`` by ``stream``."""
     spread = filtered_distribution(logits, context, sampling)
-    own, chances = spread.before, spread.chances
+    own, chosen = spread.before, drawn(spread, sampling, stream)
     best = own.topk(min(N_ALTERNATIVES, len(own)))
-    index = 0 if sampling.temperature == 0 else int(torch.multinomial(chances, 1, generator=stream))
-    chosen = int(spread.candidates[index])
     return GeneratedToken(
         id=chosen,
         probability=float(own[chosen]),
         alternatives=tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)),
         drawn_from=spread.n_kept,
-        chance=float(chances[index]),
+        chance=float(spread.after[chosen]),
         logits=logits.float().cpu() if keep_logits else None,
     )
+
+
+def drawn(spread: Distribution, sampling: SamplingConfig, stream: torch.Generator) -> int:
+    """An id drawn from all of the vocabulary, so that a token's random number does not depend on its rank.
+
+    Logits that differ by their rounding then give the same text, but for tokens that nearly tie for the draw itself.
+    """
+    if sampling.temperature == 0:
+        return int(spread.candidates[0])
+    return int(torch.multinomial(spread.after, 1, generator=stream))
+
+
+def _chooser(sampling: SamplingConfig, stream: torch.Generator) -> Chooser:
+    """Chooses as ``choose`` will, token after token, while ``stream`` itself stays where it is."""
+    ahead = torch.Generator()
+    ahead.set_state(stream.get_state())
+    return lambda logits, text: drawn(filtered_distribution(logits, text, sampling), sampling, ahead)

@@ -193,3 +193,13 @@ def test_twenty_thousand_draws_follow_the_exact_probabilities(settings: dict[str
         observed, expected = observed[often], expected[often]
     assert chi_square_p(observed, expected) > 0.001
     assert chi_square_p(observed, expected.flip(0)) < 1e-6  # the test can tell
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 6.0], ids=["all equal", "flat", "peaked"])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.9999])
+def test_top_p_of_a_large_vocabulary_keeps_what_sorting_all_of_it_keeps(spread: float, top_p: float) -> None:
+    logits = (torch.randn(5000, generator=torch.Generator().manual_seed(1)) * spread).round(decimals=2)  # with ties
+    chances, order = logits.double().softmax(-1).sort(descending=True, stable=True)
+    kept = int((chances.cumsum(-1) - chances < top_p).sum())
+    left = filtered_distribution(logits, [], SamplingConfig(temperature=1.0, top_p=top_p)).candidates
+    assert left.tolist() == order[:kept].tolist()

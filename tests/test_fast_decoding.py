@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from gptlab.config import SamplingConfig
 from gptlab.fast import decoding
-from gptlab.fast.decoding import Reader, _divided, check_weights, weights_of
+from gptlab.fast.decoding import Reader, _divided, _fp32_product, check_weights, weights_of
 from gptlab.fast.precision import onednn_products
 from gptlab.model import GPTModel
 from gptlab.sampling import generate, generate_batch, generate_steps
@@ -75,14 +75,18 @@ def threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-@pytest.mark.parametrize(("n_rows", "bias"), [(1, False), (1, True), (4, True)])
+@pytest.mark.parametrize(("n_rows", "bias"), [(1, False), (1, True), (4, True), (8, False), (9, True)])
 @pytest.mark.parametrize("n_out", [2, 12, 13])
-def test_a_product_divided_among_threads_is_the_product(n_threads: int, n_rows: int, bias: bool, n_out: int) -> None:
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_product_of_any_number_of_rows_is_the_product(
+    n_threads: int, n_rows: int, bias: bool, n_out: int, wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(n_threads)
+    monkeypatch.setattr(decoding, "multiplies_bf16", lambda: wide)
     stream = torch.Generator().manual_seed(n_out)
     x, matrix = torch.randn(n_rows, 20, generator=stream), torch.randn(n_out, 20, generator=stream)
     added = torch.randn(n_out, generator=stream) if bias else None
-    torch.testing.assert_close(_divided(x, matrix, added), F.linear(x, matrix, added))
+    torch.testing.assert_close(_fp32_product(x, matrix, added), F.linear(x, matrix, added))
 
 
 @pytest.mark.usefixtures("threads")

@@ -276,3 +276,15 @@ def test_too_many_or_no_samples_are_refused_with_the_bounds(n: int) -> None:
 def test_each_prompt_needs_a_seed_where_seeds_are_given() -> None:
     with pytest.raises(ValueError, match="1 seeds for 2 prompts"):
         generate_batch(small_model(), [[1], [2]], seeds=[3])
+
+
+@pytest.mark.parametrize("controls", [{}, {"top_k": 20}, {"top_p": 0.9}, {"min_p": 0.01}])
+def test_a_draw_does_not_depend_on_the_rank_of_tokens_that_nearly_tie(controls: dict) -> None:
+    logits = torch.randn(300, generator=torch.Generator().manual_seed(1))
+    logits[100:104] = logits.max() + torch.tensor([4e-6, 3e-6, 2e-6, 1e-6])  # their ranks turn round below
+    turned = logits.clone()
+    turned[100:104] = logits[100:104].flip(0)
+    for seed in range(200):
+        sampling = SamplingConfig(temperature=1.0, **controls)
+        drawn = [choose(x, [], sampling, torch.Generator().manual_seed(seed)).id for x in (logits, turned)]
+        assert drawn[0] == drawn[1]

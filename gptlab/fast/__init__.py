@@ -12,4 +12,5 @@
     fused.py       loss and gradients on a GPU, where of the others only dropout, compiling and the head's padding serve
     compiling.py   the compiler: is it here, where its results are kept, does it pay
     decoding.py    one token at a time from bf16 or 8-bit weights
+    speculative.py fp32's tokens sooner: 8-bit weights draft a few, fp32 reads them together
 """

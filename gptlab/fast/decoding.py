@@ -21,7 +21,8 @@ from gptlab.model import GPTModel
 
 Weights = Literal["fp32", "bf16", "int8"]
 WEIGHTS: tuple[Weights, ...] = ("fp32", "bf16", "int8")
-_FEW = 8  # rows up to which 8-bit weights are multiplied as they are; for more they are made bf16 first
+FEW = 8  # rows up to which products of few rows are made another way than those of many
+_AT_A_TIME = 512  # rows of a matrix that are made 8-bit together: they stay in the cache
 
 Product = Callable[[Tensor], Tensor]  # [N, C] -> [N, K], in the weights' type
 
@@ -33,21 +34,35 @@ def _product(weights: Weights, *matrices: Tensor, bias: Tensor | None = None) ->
     added = None if bias is None else bias.to(dtype)
     if weights == "int8":
         return _int8_product(joined, added)
-    if weights == "fp32" and not multiplies_bf16():
-        return lambda x: _divided(x, joined, added)
+    if weights == "fp32":
+        return lambda x: _fp32_product(x, joined, added)
     matrix = joined.to(dtype)
     return lambda x: F.linear(x, matrix, added)
 
 
+def _fp32_product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear``, the way that reads ``matrix`` fastest for so many rows.
+
+    Of a few rows the matrix is the left factor: the other way round the library copies it into an order of its own
+    first, which takes two to three times as long as the product.
+    """
+    if 1 < len(x) <= FEW:
+        y = (matrix @ x.t()).t().contiguous()
+        return y if bias is None else y.add_(bias)
+    if len(x) == 1 and not multiplies_bf16():
+        return _divided(x, matrix, bias)
+    return F.linear(x, matrix, bias)
+
+
 def _divided(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """``F.linear``; of a single row each thread does its share of the outputs, as one product of a batch.
+    """``F.linear`` of a single row, where each thread does its share of the outputs, as one product of a batch.
 
     Both libraries multiply a matrix with one vector on one core where there are no wider instructions than AVX2, and
     one core cannot read memory as fast as two.
     """
     n, parts = len(matrix), torch.get_num_threads()
     even = n - n % parts
-    if len(x) != 1 or parts == 1 or not even:
+    if parts == 1 or not even:
         return F.linear(x, matrix, bias)
     shares = matrix[:even].view(parts, even // parts, -1)
     y = torch.empty(1, n)
@@ -59,16 +74,16 @@ def _divided(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 def _int8_product(matrix: Tensor, bias: Tensor | None) -> Product:
     n_rows = len(matrix)
-    scale = matrix.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
     whole = torch.zeros(padded(n_rows), matrix.shape[1], dtype=torch.int8)
-    whole[:n_rows] = (matrix / scale).round()
     scales = torch.ones(len(whole), dtype=torch.bfloat16)
-    scales[:n_rows] = scale[:, 0]
-    # the scale is rounded to bf16, so round the weights against the scale that will be used
-    whole[:n_rows] = (matrix / scales[:n_rows, None].float()).round().clamp(-127, 127)
+    parts = (tensor[:n_rows].split(_AT_A_TIME) for tensor in (matrix, whole, scales))
+    for rows, rounded, scale in zip(*parts, strict=True):
+        scale.copy_(rows.abs().amax(1).clamp_min_(1e-12).div_(127))
+        # the scale is rounded to bf16, so the weights are rounded against the scale that will be used
+        rounded.copy_((rows / scale[:, None].float()).round_().clamp_(-127, 127))
 
     def times(x: Tensor) -> Tensor:
-        if len(x) <= _FEW:
+        if len(x) <= FEW:  # of more, the weights are made bf16 first
             y = torch._weight_int8pack_mm(x, whole, scales)[:, :n_rows]
         else:
             y = F.linear(x, whole[:n_rows].to(torch.bfloat16)) * scales[:n_rows]
@@ -137,7 +152,8 @@ class Reader:
         self.weights = weights_of(model, weights)
         config = model.config
         shape = (config.n_layers, 2, batch_size, config.n_heads, length, config.head_dim)
-        self.store = torch.zeros(shape, dtype=self.weights.dtype)
+        kept = self.weights.dtype if multiplies_bf16() else torch.float32  # elsewhere attention in bf16 is slow
+        self.store = torch.zeros(shape, dtype=kept)
         self.length = 0
 
     def reorder(self, parents: Sequence[int]) -> None:
@@ -147,11 +163,22 @@ class Reader:
 
     def read(self, ids: Tensor, start: Tensor | None = None) -> Tensor:
         """Token ids [B, T] that follow what was read -> logits [B, V] (fp32) of the token after the last."""
-        divided = ids.numel() == 1 and not multiplies_bf16()
-        with onednn_products(self.weights.dtype == torch.float32 and onednn_is_exact() and not divided):
-            return self._read(ids, start)  # the usual library multiplies a matrix with one vector on one core only
+        return self.read_each(ids, 1, start)[:, 0]
+
+    def read_each(self, ids: Tensor, n: int, start: Tensor | None = None) -> Tensor:
+        """As ``read`` -> logits [B, n, V] (fp32) of the token after each of the last ``n`` of ``ids``."""
+        few = ids.numel() <= FEW and (ids.numel() > 1 or not multiplies_bf16())  # made for the usual library
+        with onednn_products(self.weights.dtype == torch.float32 and onednn_is_exact() and not few):
+            last = self._read(ids, start)[:, -n:]  # [B, n, C]
+            logits = self.weights.head(last.reshape(-1, last.shape[-1]))
+            return logits.float().view(*last.shape[:2], -1)
+
+    def forget(self, length: int) -> None:
+        """All but the first ``length`` tokens: what is read next follows those."""
+        self.length = min(self.length, length)
 
     def _read(self, ids: Tensor, start: Tensor | None) -> Tensor:
+        """[B, T, C] as the head reads it."""
         w, config = self.weights, self.weights.config
         B, T = ids.shape
         H, D, begin, end = config.n_heads, config.head_dim, self.length, self.length + T
@@ -174,12 +201,12 @@ class Reader:
             keys, values = self.store[number]
             keys[:, :, begin:end], values[:, :, begin:end] = k, v
             gathered = F.scaled_dot_product_attention(
-                q, keys[:, :, :end], values[:, :, :end], attn_mask=mask, is_causal=mask is None and T > 1
+                q.to(keys.dtype), keys[:, :, :end], values[:, :, :end], attn_mask=mask, is_causal=mask is None and T > 1
             )
-            x = x + layer.out(gathered.transpose(1, 2).reshape(B * T, H * D))
+            x = x + layer.out(gathered.transpose(1, 2).reshape(B * T, H * D).to(w.dtype))
             x = x + layer.narrow(F.gelu(layer.wide(_normed(x, layer.norm2, w.dtype)), approximate="tanh"))
         self.length = end
-        return w.head(_normed(x.view(B, T, -1)[:, -1], w.last_norm, w.dtype)).float()
+        return _normed(x.view(B, T, -1), w.last_norm, w.dtype)
 
 
 def _normed(x: Tensor, norm: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
