@@ -17,6 +17,7 @@ from pages.shared.look import escape, plain
 from pages.shared.store import kept, store
 from pages.shared.text_table import text_table
 from pages.shared.token_strip import AFTER, CONTEXT, PLACE, TRACED
+from pages.shared.url_state import change_url
 
 LINKS = {"losses": "Its loss at each epoch", "neighbours": "Its neighbours", "attention": "What predicted it"}
 
@@ -51,9 +52,7 @@ def _after() -> tuple[int, ...]:
 
 
 def _close() -> None:
-    for name in (TRACED, PLACE, AFTER):
-        if name in st.query_params:
-            del st.query_params[name]
+    change_url(dict.fromkeys((TRACED, PLACE, AFTER)))
 
 
 def _chain(makeup: TokenMakeup) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from pages.shared.component import component
+from pages.shared.url_state import change_url
 
 Token = dict[str, Any]
 TRACED = "token"  # the token whose chain is open, in the URL
@@ -40,11 +41,8 @@ def trace(token: int, after: Sequence[int] = ()) -> None:
 
     ``after``: the tokens before it where it was pressed, by which its place in the text is told from its others.
     """
-    for name in (PLACE, AFTER):
-        st.query_params.pop(name, None)
-    st.query_params[TRACED] = str(token)
-    if len(after):
-        st.query_params[AFTER] = ".".join(str(int(id_)) for id_ in after[-CONTEXT:])
+    stood_before = ".".join(str(int(id_)) for id_ in after[-CONTEXT:])
+    change_url({TRACED: str(token), PLACE: None, AFTER: stood_before or None})
     st.rerun()
 
 

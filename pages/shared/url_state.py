@@ -7,7 +7,7 @@ when it says something that this session did not write there itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,20 @@ def flag(raw: str) -> bool:
     return one_of("0", "1")(raw) == "1"
 
 
+def change_url(changes: Mapping[str, str | None]) -> None:
+    """Set several values of the URL, or take out those that are None, in one step of the browser's history.
+
+    One at a time, each would be a step of its own, and Back would lead to addresses that never made sense.
+    """
+    before = {name: st.query_params.get_all(name) for name in st.query_params}
+    after = before | {name: [value] for name, value in changes.items() if value is not None}
+    for name, value in changes.items():
+        if value is None:
+            after.pop(name, None)
+    if after != before:
+        st.query_params.from_dict(after)
+
+
 def restore(page: str, fields: Sequence[Field]) -> list[str]:
     """Before the page's widgets: put what the URL says into the session, and defaults where nothing stands yet.
 
@@ -109,12 +123,7 @@ def mirror(page: str, fields: Sequence[Field]) -> list[str]:
         else:
             now[field.name] = said
     before = _in_url(fields)
-    if now != before:
-        for name in before.keys() - now.keys():
-            del st.query_params[name]
-        for name, said in now.items():
-            if before.get(name) != said:
-                st.query_params[name] = said
+    change_url({name: now.get(name) for name in before | now})
     written: list[tuple[float, dict[str, str]]] = st.session_state.get(f"{page}.urls", [])
     if not written or written[-1][1] != now:
         st.session_state[f"{page}.urls"] = [*written, (time.monotonic(), now)][-KEPT:]

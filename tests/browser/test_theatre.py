@@ -79,12 +79,19 @@ def test_a_token_of_a_sample_and_of_a_watched_passage_leads_to_its_place_in_the_
     page.goto(f"{dashboard.url}/samples?run={run.id}")
     for where in (page.locator(".th-side").first, page.locator(".heat")):
         where.locator(".tok", has_text="lamp").click(timeout=PATIENCE)
+        expect(page).to_have_url(re.compile("token=.*after=|after=.*token="), timeout=PATIENCE)
         dialog = page.get_by_role("dialog")
         expect(dialog.get_by_text("Where this token comes from")).to_be_visible(timeout=PATIENCE)
         expect(dialog.get_by_text("here as where you pressed")).to_be_visible(timeout=PATIENCE)
         dialog.get_by_role("button", name="Close").click()
         expect(page).not_to_have_url(re.compile("token="), timeout=PATIENCE)
-        assert "after=" not in page.url
+        assert "after=" not in page.url  # both went in one step, and both came in one:
+    page.go_back()
+    expect(dialog.get_by_text("here as where you pressed")).to_be_visible(timeout=PATIENCE)
+    assert "after=" in page.url
+    page.go_back()
+    expect(dialog).to_have_count(0, timeout=PATIENCE)
+    assert "after=" not in page.url
 
 
 def test_the_chart_and_the_samples_beside_it_agree_on_the_epoch(dashboard: Dashboard, page: Page) -> None:
