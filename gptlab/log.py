@@ -49,7 +49,7 @@ class RunLog:
         self._clear()
 
     def _clear(self) -> None:
-        self._offset = 0
+        self.offset = 0  # bytes read so far
         self._others: list[tuple[int, Event]] = []  # all but steps, each with the number of steps before it
         self.started: Started | None = None
         self.resumed: list[Resumed] = []
@@ -72,18 +72,19 @@ class RunLog:
         """Read on. True: something was added."""
         with self._reading:
             try:
-                if self.path.stat().st_size < self._offset:
+                if self.path.stat().st_size < self.offset:
                     self._clear()  # another file stands there now
             except OSError:
                 pass
             try:
-                events, self._offset = read_events(self.path, self._offset)
+                events, offset = read_events(self.path, self.offset)
             except OSError as error:
                 self.unreadable = error.strerror or str(error)
                 return False
             self.unreadable = None
             for event in events:
                 self._take(event)
+            self.offset = offset  # only now: whoever sees it finds the events, too
             return bool(events)
 
     @property

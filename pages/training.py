@@ -8,6 +8,7 @@ from gptlab import launcher
 from gptlab.runs import Run
 from pages.shared.coach_panel import coach_details, coach_line, read_run
 from pages.shared.forking import parent_line
+from pages.shared.live_view import LIVE, live_of
 from pages.shared.look import escape, page_header
 from pages.shared.loss_panel import loss_panel
 from pages.shared.new_run import new_run
@@ -20,6 +21,7 @@ from pages.shared.store import store
 from pages.shared.verdict_panel import verdict_panel
 
 FEED_HEIGHT = 704
+EVERY = 10  # seconds after which the page of a live run is drawn again in any case
 
 
 def main() -> None:
@@ -51,17 +53,17 @@ def follow(run: Run) -> None:
     with st.container():
         controls(run, status)
         parent_line(run)
-    live = status in ("running", "paused")
-    st.fragment(watch, run_every=1 if live else None)(run, status)
+    st.fragment(watch, run_every=EVERY if status in LIVE else None)(run, status)
 
 
 def watch(run: Run, status: str) -> None:
-    """Everything that changes while the run trains, drawn again every second until it ends."""
+    """Everything that changes while the run trains. Card and chart follow it by themselves, from second to second; the
+    card has all of this drawn again for whatever else is new."""
     now = run.status()
     if now != status:
         st.rerun()
     log, config = run.log(), config_of(run)
-    status_card(standing(run, log, status, config), key="status")
+    status_card(standing(run, log, status, config), key="status", live=live_of(run, status))
     if unanswered(run, log):
         offer_force(run)
     how_it_ended(run, status)
@@ -71,7 +73,7 @@ def watch(run: Run, status: str) -> None:
         st.warning(escape(warning.message), icon=":material/warning:")
     charts, samples = st.columns([5, 3], gap="medium")
     with charts:
-        loss_panel(run, log, run_extent(run, log, config), config, coach.facts)
+        loss_panel(run, log, run_extent(run, log, config), config, coach.facts, live=status in LIVE)
     with samples:
         samples_feed(run, log, height=FEED_HEIGHT)
     coach_details(coach)

@@ -36,10 +36,15 @@ class Coach:
 
 
 def read_run(run: Run, log: RunLog, config: RunConfig | None, status: str) -> Coach:
-    facts = _facts(config.data.corpus, config.data.train_ratio) if config else None
+    facts = facts_of(config)
     reading = read_curves(log.evaluations, config, facts, live=status in ("running", "paused"))
     vocabulary = config.model.vocab_size if config else 50_257
     return Coach(reading, tuple(measures(log.evaluations, vocabulary, facts)), facts)
+
+
+def facts_of(config: RunConfig | None) -> TextFacts | None:
+    """What can be counted in a run's text; None where it, or the configuration, is gone."""
+    return _facts(config.data.corpus, config.data.train_ratio) if config else None
 
 
 @st.cache_data(max_entries=50, ttl=600, show_spinner=False)

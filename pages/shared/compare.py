@@ -16,7 +16,7 @@ from gptlab.metrics import Axis, Extent
 from gptlab.runs import Run
 from gptlab.summary import config_differences
 from pages.shared.compare_samples import compare_samples
-from pages.shared.live_chart import live_chart
+from pages.shared.live_chart import chart_of, live_chart
 from pages.shared.look import escape, number
 from pages.shared.run_status import config_of, run_extent
 
@@ -46,14 +46,14 @@ def compare(runs: Sequence[Run], current: str | None = None) -> None:
         revision=",".join(run.id for run in shown),
         current=here if len(shown) > 1 else None,
     )
-    live_chart(
+    chart = chart_of(
         figure,
-        key="runs.chart",
         label="Validation (bold) and training (faint) loss of the ticked runs",
         name="gptlab-comparison",
         table=_figures(names, shown),
         note=None if any(run.log().evaluations for run in shown) else "Tick runs in the table to compare their losses.",
     )
+    live_chart(chart, key="runs.chart")
     _differences(names, shown)
     compare_samples(names, shown)
 

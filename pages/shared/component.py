@@ -16,13 +16,13 @@ HERE = Path(__file__).parent
 def component(name: str, *, uses: tuple[str, ...] = (), isolate_styles: bool = True) -> Any:
     """The v2 component ``gptlab_NAME``; call it with ``key`` and ``data`` to mount or update it.
 
-    Inside of its script the components that it ``uses`` are functions of their names, to be called with ``data`` and
-    the ``parentElement`` that they shall fill.
+    Inside of its script what it ``uses`` are functions of their names: other components, to be called with ``data`` and
+    the ``parentElement`` that they shall fill, or a ``NAME.js`` alone that says itself how it is called.
     """
     scripts = "".join(map(_as_function, (*uses, name)))
     mount = st.components.v2.component(
         f"gptlab_{name}",
-        css="".join((HERE / f"{part}.css").read_text("utf-8") for part in (*uses, name)),
+        css="".join(style.read_text("utf-8") for part in (*uses, name) if (style := HERE / f"{part}.css").exists()),
         js=f"{scripts}export default (given) => {name}({{ ...given, data: JSON.parse(given.data) }});\n",
         isolate_styles=isolate_styles,
     )

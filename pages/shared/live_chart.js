@@ -301,6 +301,22 @@ function drawTable(kept) {
   kept.scroll.scrollTop = top;
 }
 
+function show(kept, data) {
+  kept.latest = data;
+  const look = theme(kept.root);
+  kept.host.classList.toggle("idle", Boolean(data.note));
+  kept.note.textContent = data.note ?? "";
+  kept.plot.setAttribute("aria-label", data.label);
+  kept.plot.style.minHeight = data.figure.layout.height + "px";
+  drawLegend(kept, data, look);
+  drawFoot(kept, data);
+  drawTable(kept);
+  return draw(kept, data, look).catch((error) => {
+    kept.plot.textContent = "The chart could not be drawn (" + error.message + "). The numbers stand in the table below.";
+    kept.plot.classList.add("lc-failed");
+  });
+}
+
 export default function (component) {
   const { data, parentElement } = component;
   let kept = state.get(parentElement);
@@ -309,20 +325,19 @@ export default function (component) {
     state.set(parentElement, kept);
   }
   kept.root = parentElement;
-  kept.latest = data;
-  const look = theme(parentElement);
-  kept.host.classList.toggle("idle", Boolean(data.note));
-  kept.note.textContent = data.note ?? "";
-  kept.plot.setAttribute("aria-label", data.label);
-  kept.plot.style.minHeight = data.figure.layout.height + "px";
-  drawLegend(kept, data, look);
-  drawFoot(kept, data);
-  drawTable(kept);
-  draw(kept, data, look).catch((error) => {
-    kept.plot.textContent = "The chart could not be drawn (" + error.message + "). The numbers stand in the table below.";
-    kept.plot.classList.add("lc-failed");
-  });
+  const before = kept.latest;
+  // where the chart has asked for itself meanwhile, what it shows is newer than what the page was drawn with
+  show(kept, before && before.live === data.live && before.mark > data.mark ? before : data);
+  if (!before || before.live !== data.live) {
+    kept.stop?.();
+    kept.stop = data.live && poll({
+      url: () => kept.latest.live + "&since=" + kept.latest.mark,
+      every: 1000,
+      use: ({ status, text }) => status === 200 && show(kept, JSON.parse(text)),
+    });
+  }
   return () => {
+    kept.stop?.();
     window.removeEventListener("gptlab:epoch", kept.heard);
     if (kept.drawn) kept.Plotly.purge(kept.plot);
     state.delete(parentElement);

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import re
-from functools import cache
 from pathlib import Path
 
-import streamlit as st
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -17,8 +14,11 @@ from gptlab.export import metrics_csv
 from gptlab.report import report
 from gptlab.runs import Run
 from gptlab.script import script_of_run
-from pages.shared.store import store
+from pages.shared.live_view import losses_text, now_text
+from pages.shared.loss_chart import View
+from pages.shared.store import kept, store
 
+_asked_for: dict[str, Run] = {}  # by id, listed once
 A_YEAR = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
@@ -29,31 +29,11 @@ def routes() -> list[Route]:
         Route("/gptlab/runs/{run}/config.json", _config),
         Route("/gptlab/runs/{run}/metrics.csv", _metrics),
         Route("/gptlab/runs/{run}/report.html", _report),
+        Route("/gptlab/runs/{run}/now.json", _now),
+        Route("/gptlab/runs/{run}/losses.json", _losses),
         Route("/gptlab/runs/{run}/script.py", _script),
         Route("/gptlab/runs/{run}/{checkpoint}/weights.safetensors", _weights),
     ]
-
-
-def _base() -> str:
-    path = str(st.get_option("server.baseUrlPath") or "").strip("/")
-    return f"/{path}" if path else ""
-
-
-def plotly_url() -> str:
-    """Where the browser finds plotly: the installed package's own copy, so nothing is fetched from elsewhere."""
-    return f"{_base()}/gptlab/plotly.min.js?v={_plotly_version()}"
-
-
-@cache
-def _plotly_version() -> str:
-    return importlib.metadata.version("plotly")
-
-
-def download_url(run: Run, file: str) -> str:
-    """The address of a run's ``config.json``, ``metrics.csv``, ``report.html``, ``script.py`` or
-    ``<checkpoint>/weights.safetensors``.
-    """
-    return f"{_base()}/gptlab/runs/{run.id}/{file}"
 
 
 def _plotly(request: Request) -> Response:
@@ -89,6 +69,41 @@ def _report(request: Request) -> Response:
         return _missing()
     headers = {"Content-Disposition": f'attachment; filename="{_stem(run)}.html"'}
     return StreamingResponse(report(run), media_type="text/html", headers=headers)
+
+
+def _now(request: Request) -> Response:
+    run = _followed(request.path_params["run"])
+    return _missing() if run is None else _news(now_text(run.id, run))
+
+
+def _losses(request: Request) -> Response:
+    """The chart; 204 where nothing was written since the version that the page has."""
+    run, asked = _followed(request.path_params["run"]), request.query_params
+    if run is None:
+        return _missing()
+    try:
+        view = View.read(*(asked.get(name, "") for name in ("axis", "x", "y", "smoothing")))
+        since = int(asked.get("since", "-1"))
+    except ValueError as error:
+        return PlainTextResponse(f"{error}\n", 400)
+    return (
+        Response(status_code=204) if run.log().offset == since else _news(losses_text(run.id, run, view.query(), view))
+    )
+
+
+def _news(text: str) -> Response:
+    return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _followed(run_id: str) -> Run | None:
+    """As ``_run``, for what asks every second: the store is gone through only for a run that nobody has asked for."""
+    known, here = _asked_for.get(run_id), store()
+    if known is None or known.path.parent != here.root or not known.path.is_dir():
+        _asked_for.pop(run_id, None)
+        known = next((run for run in here.list() if run.id == run_id), None)
+        if known is not None:
+            _asked_for[run_id] = known
+    return known and kept(known)
 
 
 def _script(request: Request) -> Response:

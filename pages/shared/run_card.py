@@ -11,8 +11,8 @@ from gptlab import launcher
 from gptlab.runs import Run, live_runs
 from gptlab.script import script_of_run
 from gptlab.summary import folder_bytes
+from pages.shared.addresses import run_url
 from pages.shared.look import escape, plain, size
-from pages.shared.routes import download_url
 from pages.shared.store import store
 
 NEWS, FAULT, RESUMED = "runs.news", "runs.fault", "runs.resumed"
@@ -109,7 +109,7 @@ def _downloads(run: Run) -> None:
             ("report.html", "Report", ":material/summarize:"),
         ):
             there = (run.path / ("config.json" if file == "config.json" else "events.jsonl")).is_file()
-            st.link_button(label, download_url(run, file), icon=icon, disabled=not there)
+            st.link_button(label, run_url(run, file), icon=icon, disabled=not there)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         wanted = st.selectbox(
             "Weights",
@@ -119,7 +119,7 @@ def _downloads(run: Run) -> None:
             disabled=not saved,
             key=f"runs.weights.{run.id}",
         )
-        url = download_url(run, f"{wanted}/weights.safetensors") if wanted in saved else "#"
+        url = run_url(run, f"{wanted}/weights.safetensors") if wanted in saved else "#"
         st.link_button("Download", url, icon=":material/download:", disabled=wanted not in saved)
 
 
@@ -132,7 +132,7 @@ def _python(run: Run) -> None:
             st.markdown(":gray[Its configuration cannot be read.]")
             return
         st.code(script, language="python")
-        st.link_button("Download the script", download_url(run, "script.py"), icon=":material/download:")
+        st.link_button("Download the script", run_url(run, "script.py"), icon=":material/download:")
 
 
 def _weight(path: Path) -> int | None:

@@ -35,13 +35,8 @@ function build(root) {
   return { host, chip, line, said, bar, fill, facts };
 }
 
-export default function (component) {
-  const { data, parentElement } = component;
-  let kept = state.get(parentElement);
-  if (!kept || kept.host.parentNode !== parentElement) {
-    kept = build(parentElement);
-    state.set(parentElement, kept);
-  }
+function show(kept, data) {
+  kept.shown = data;
   kept.chip.className = "sc-chip " + data.tone;
   say(kept.chip, data.chip);
   say(kept.line, data.line);
@@ -63,5 +58,49 @@ export default function (component) {
     say(fact.children[2], note ?? "");
   });
   while (kept.facts.children.length > data.facts.length) kept.facts.lastChild.remove();
-  return () => state.delete(parentElement);
+}
+
+// A live card asks for its next version. What else is new on its page is drawn by the server, when it is told to.
+
+const PAUSE = 3000; // milliseconds at least from one such drawing to the next, for anything but another status
+
+function hear(kept, { status, text }) {
+  if (status === 404) return redraw(kept, "gone", "");
+  if (status !== 200) return;
+  const news = JSON.parse(text);
+  if (news.at < kept.data.at) return; // made before the page was drawn
+  show(kept, news);
+  const { live } = kept.data, now = news.live ?? { status: "over", revision: "" };
+  if (now.status !== live.status) redraw(kept, now.status, "");
+  else if (now.revision !== live.revision && performance.now() - kept.drawn > PAUSE) redraw(kept, now.status, now.revision);
+}
+
+function redraw(kept, status, revision) {
+  const wish = status + " " + revision;
+  if (wish === kept.wish && performance.now() - kept.drawn < PAUSE) return; // asked for already
+  kept.wish = wish;
+  kept.drawn = performance.now();
+  kept.changed(wish);
+}
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  let kept = state.get(parentElement);
+  if (!kept || kept.host.parentNode !== parentElement) {
+    kept = build(parentElement);
+    state.set(parentElement, kept);
+  }
+  const same = kept.data?.live?.url === data.live?.url;
+  kept.data = data;
+  kept.changed = (wish) => setTriggerValue("changed", wish);
+  if (!same || !(kept.shown?.at > data.at)) show(kept, data);
+  if (!same || !kept.stop) {
+    kept.stop?.();
+    kept.drawn = performance.now();
+    kept.stop = data.live ? poll({ url: () => kept.data.live.url, every: 1000, use: (answer) => hear(kept, answer) }) : null;
+  }
+  return () => {
+    kept.stop?.();
+    state.delete(parentElement);
+  };
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pages.shared.component import component
 
@@ -23,6 +24,25 @@ class Standing:
     facts: tuple[Fact, ...] = ()
 
 
-def status_card(standing: Standing, *, key: str) -> None:
+@dataclass(frozen=True)
+class Live:
+    """A card that asks for its next version by itself.
+
+    ``url``: where, every second. ``status`` and ``revision``: what the page around it was drawn for. When one of
+    them is another there, the card has its page, or the fragment that it stands in, drawn again: at once for a status,
+    every few seconds at most for a revision.
+    """
+
+    url: str
+    status: str
+    revision: str
+
+
+def card_of(standing: Standing, live: Live | None = None) -> dict[str, Any]:
+    """The card as the browser gets it."""
+    return {**asdict(standing), "live": live and asdict(live), "at": time.time()}
+
+
+def status_card(standing: Standing, *, key: str, live: Live | None = None) -> None:
     """Show the card; call it again with the same ``key`` to update it. All texts are shown as text."""
-    component("status_card")(key=key, data=asdict(standing))
+    component("status_card", uses=("poll",))(key=key, data=card_of(standing, live), on_changed_change=lambda: None)

@@ -10,7 +10,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from gptlab.runs import RunStore
-from pages.shared.routes import download_url, plotly_url, routes
+from pages.shared.addresses import plotly_url, run_url
+from pages.shared.routes import routes
 from tests.fake_run import hold, make_run
 from tests.pages.seen import DASHBOARD, components, dashboard, primary, sidebar, words
 
@@ -77,13 +78,13 @@ def test_plotly_comes_from_the_installed_package_and_may_be_kept_for_long(client
 
 def test_a_runs_files_can_be_downloaded(home: Path, client: TestClient) -> None:
     run = make_run(RunStore(), 2)
-    config = client.get(download_url(run, "config.json"))
+    config = client.get(run_url(run, "config.json"))
     assert config.json()["train"]["num_epochs"] == 2
     assert f"{run.id}-config.json" in config.headers["content-disposition"]
-    lines = client.get(download_url(run, "metrics.csv")).text.splitlines()
+    lines = client.get(run_url(run, "metrics.csv")).text.splitlines()
     assert len(lines) == 1 + 18
     assert lines[0].startswith("step,")
-    weights = client.get(download_url(run, "step-000018/weights.safetensors"))
+    weights = client.get(run_url(run, "step-000018/weights.safetensors"))
     assert weights.content == (run.path / "checkpoints" / "step-000018" / "weights.safetensors").read_bytes()
 
 

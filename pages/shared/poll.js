@@ -1,0 +1,32 @@
+// Asks an address for news, once every so many milliseconds and only while the page is looked at. `url` is a function;
+// `use` gets each answer as it is, and is waited for: a browser that draws slowly is given three times as long as it
+// took to rest. Returns the function that ends it. A server that does not answer is asked again:
+// Streamlit itself tells a person that the connection is lost.
+
+export default function ({ url, every, use }) {
+  let over = false, asking = false, timer = 0;
+  const ask = async () => {
+    clearTimeout(timer);
+    if (over || asking || document.hidden) return; // a hidden page asks again when it is seen
+    asking = true;
+    let rest = every;
+    try {
+      const answer = await fetch(url(), { cache: "no-store" });
+      const text = answer.status === 200 ? await answer.text() : "";
+      const began = performance.now();
+      if (!over) await use({ status: answer.status, text });
+      rest = Math.max(every, 3 * (performance.now() - began));
+    } catch (error) {
+      if (!(error instanceof TypeError)) console.error(error); // fetch throws TypeError where nobody answers
+    }
+    asking = false;
+    if (!over) timer = setTimeout(ask, rest);
+  };
+  document.addEventListener("visibilitychange", ask);
+  timer = setTimeout(ask, every);
+  return () => {
+    over = true;
+    clearTimeout(timer);
+    document.removeEventListener("visibilitychange", ask);
+  };
+}
