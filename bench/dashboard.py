@@ -108,10 +108,15 @@ class Watched:
     def open(self, run: Run) -> None:
         page = self.browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
         page.on("websocket", lambda socket: socket.on("framereceived", lambda data: self.received.append(len(data))))
+        page.on("response", self._fetched)
         page.goto(f"{self.url}/training?run={run.id}")
         page.wait_for_function("Number(document.querySelector('.lc-plot')?.dataset.points || 0) > 0", timeout=120_000)
         page.wait_for_timeout(5000)
         self.page = page
+
+    def _fetched(self, response: Any) -> None:
+        if "/gptlab/runs/" in response.url:
+            self.received.append(int(response.headers.get("content-length", 0)))
 
     def second(self, seconds: float) -> tuple[float, float]:
         """Processor seconds of the server and bytes that pages received, in a second of watching."""

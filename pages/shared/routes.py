@@ -92,7 +92,9 @@ def _losses(request: Request) -> Response:
 
 
 def _news(text: str) -> Response:
-    return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
+    """Not compressed, as little as what Streamlit sends: every second, for a browser that is near."""
+    headers = {"Cache-Control": "no-store", "Content-Encoding": "identity"}
+    return Response(text, media_type="application/json", headers=headers)
 
 
 def _followed(run_id: str) -> Run | None:
