@@ -1,7 +1,9 @@
 // Asks an address for news, once every so many milliseconds and only while the page is looked at. `url` is a function;
 // `use` gets each answer as it is, and is waited for: a browser that draws slowly is given three times as long as it
-// took to rest. Returns the function that ends it. A server that does not answer is asked again:
+// took to rest, five seconds at most. Returns the function that ends it. A server that does not answer is asked again:
 // Streamlit itself tells a person that the connection is lost.
+
+const LONGEST = 5000;
 
 export default function ({ url, every, use }) {
   let over = false, asking = false, timer = 0;
@@ -15,7 +17,7 @@ export default function ({ url, every, use }) {
       const text = answer.status === 200 ? await answer.text() : "";
       const began = performance.now();
       if (!over) await use({ status: answer.status, text });
-      rest = Math.max(every, 3 * (performance.now() - began));
+      rest = Math.min(LONGEST, Math.max(every, 3 * (performance.now() - began)));
     } catch (error) {
       if (!(error instanceof TypeError)) console.error(error); // fetch throws TypeError where nobody answers
     }
