@@ -11,18 +11,20 @@ export default function ({ url, every, use }) {
     clearTimeout(timer);
     if (over || asking || document.hidden) return; // a hidden page asks again when it is seen
     asking = true;
-    let rest = every;
-    try {
-      const answer = await fetch(url(), { cache: "no-store" });
-      const text = answer.status === 200 ? await answer.text() : "";
-      const began = performance.now();
-      if (!over) await use({ status: answer.status, text });
-      rest = Math.min(LONGEST, Math.max(every, 3 * (performance.now() - began)));
-    } catch (error) {
-      if (!(error instanceof TypeError)) console.error(error); // fetch throws TypeError where nobody answers
-    }
+    const answer = await fetch(url(), { cache: "no-store" }).catch(() => null);
+    const text = answer?.status === 200 ? await answer.text().catch(() => null) : "";
+    const began = performance.now();
+    if (!over && answer && text !== null) await hand({ status: answer.status, text });
     asking = false;
-    if (!over) timer = setTimeout(ask, rest);
+    const took = performance.now() - began;
+    if (!over) timer = setTimeout(ask, Math.min(LONGEST, Math.max(every, 3 * took)));
+  };
+  const hand = async (news) => {
+    try {
+      await use(news);
+    } catch (error) {
+      console.error(error); // and the next news may be better
+    }
   };
   document.addEventListener("visibilitychange", ask);
   timer = setTimeout(ask, every);

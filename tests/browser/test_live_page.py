@@ -23,7 +23,7 @@ class Traffic:
         self.drawings, self.wishes = 0, 0
         self.asked: list[str] = []  # addresses of news
         page.on("websocket", self._connected)
-        page.on("request", lambda request: self.asked.append(request.url) if "/gptlab/runs/" in request.url else None)
+        page.on("request", lambda request: self.asked.append(request.url) if request.resource_type == "fetch" else None)
 
     def _connected(self, socket: WebSocket) -> None:
         socket.on("framereceived", self._received)
@@ -88,6 +88,75 @@ def test_steps_are_fetched_and_the_page_is_drawn_for_what_else_is_new(dashboard:
     traffic.asked.clear()
     page.wait_for_timeout(2500)
     assert traffic.asked == []  # an ended run is not followed
+
+
+LEAST_SHOWN = """(chip) => {
+    const plot = document.querySelector(".lc-plot");
+    window.least = Infinity;
+    window.chips = new Set();
+    window.lines = new Set();
+    window.watch = setInterval(() => {
+        window.least = Math.min(window.least, Number(plot.dataset.points));
+        window.chips.add(chip.textContent);
+        window.lines.add(chip.nextSibling.textContent);
+    }, 5);
+}"""
+
+
+def test_nothing_older_than_what_is_shown_is_drawn(dashboard: Dashboard, page: Page) -> None:
+    run = make_run(dashboard.store, 10_000, status="running", until=45)
+    with hold(run):
+        page.goto(f"{dashboard.url}/training?run={run.id}")
+        numbers = count(45)
+        watch_until(page, lambda: points(page) > 45 + 60, lambda: step(run, next(numbers)))
+        line, newest = page.locator(".sc-line"), f"step {next(numbers):,} of"
+        expect(line).to_contain_text(newest, timeout=PATIENCE)
+        page.wait_for_timeout(1500)
+        page.locator(".sc-chip").evaluate(LEAST_SHOWN)
+        shown = points(page)
+        page.emulate_media(color_scheme="dark")  # components are given once more what the page was drawn with
+        page.route(
+            "**/now.json", lambda route: route.fulfill(json={**route.fetch().json(), "chip": "Stale", "at": 1.0})
+        )
+        page.wait_for_timeout(3000)
+        assert page.evaluate("window.least") == shown
+        assert page.evaluate("[...window.chips]") == ["Training"]
+        (told,) = page.evaluate("[...window.lines]")
+        assert newest in told
+
+
+def test_another_axis_is_followed_instead_of_the_first(dashboard: Dashboard, page: Page) -> None:
+    run = make_run(dashboard.store, status="running")
+    with hold(run):
+        traffic = Traffic(page)
+        page.goto(f"{dashboard.url}/training?run={run.id}")
+        watch_until(page, lambda: any("axis=epoch" in url for url in traffic.asked))
+        page.get_by_text("Steps", exact=True).click()
+        watch_until(page, lambda: any("axis=step" in url for url in traffic.asked))
+        page.wait_for_timeout(1500)
+        traffic.asked.clear()
+        page.wait_for_timeout(3000)
+        charts = [url for url in traffic.asked if "losses.json" in url]
+        assert charts
+        assert all("axis=step" in url for url in charts)
+        assert len(charts) <= 4  # one a second: nobody asks twice
+
+
+def test_a_page_goes_on_after_news_that_cannot_be_used_or_that_do_not_come(dashboard: Dashboard, page: Page) -> None:
+    run = make_run(dashboard.store, 10_000, status="running", until=45)
+    with hold(run):
+        traffic, errors = Traffic(page), list[str]()
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto(f"{dashboard.url}/training?run={run.id}")
+        expect(page.locator(".sc-line")).to_contain_text("step 45 of", timeout=PATIENCE)
+        page.route("**/now.json", lambda route: route.fulfill(body="{"))
+        watch_until(page, lambda: any("JSON" in error for error in errors))
+        page.unroute("**/now.json")
+        page.route("**/now.json", lambda route: route.abort())
+        watch_until(page, lambda: any("ERR_FAILED" in error for error in errors))
+        page.unroute("**/now.json")
+        traffic.asked.clear()
+        watch_until(page, lambda: sum("now.json" in url for url in traffic.asked) > 1)
 
 
 def test_a_page_that_nobody_looks_at_asks_for_nothing(dashboard: Dashboard, page: Page) -> None:
