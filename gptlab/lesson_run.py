@@ -11,7 +11,7 @@ from gptlab import launcher
 from gptlab.config import PRESETS
 from gptlab.corpus import BUILTIN, open_corpus
 from gptlab.preflight import prepare
-from gptlab.runs import Run, RunStore
+from gptlab.runs import LIVE, Run, RunStore
 
 LESSON_RUN_NAME = "Lessons: the built-in story"
 LESSON_TAG = "lesson"
@@ -23,7 +23,7 @@ def find_lesson_run(store: RunStore) -> Run | None:
     A finished one comes before any other. People may rename it; what its tag and its configuration say is what counts.
     """
     usable = [run for run in store.list() if LESSON_TAG in run.about.tags and _is_lesson(run)]
-    for wanted in (("finished",), ("running", "paused"), ("stopped", "interrupted")):
+    for wanted in (("finished",), LIVE, ("stopped", "interrupted")):
         for run in usable:
             if run.status() in wanted:
                 return run

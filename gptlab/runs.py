@@ -29,6 +29,7 @@ from gptlab.parsing import parse_config
 
 Request = Literal["pause", "resume", "step", "stop", "discard", "save"]
 Status = Literal["running", "paused", "finished", "stopped", "discarded", "failed", "interrupted", "damaged"]
+LIVE: tuple[Status, ...] = ("running", "paused")  # while a worker holds the run
 LONGEST_NAME = 120
 _CHECKPOINT = re.compile(r"step-(\d{6,})\Z")
 

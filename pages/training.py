@@ -5,10 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from gptlab import launcher
-from gptlab.runs import Run
+from gptlab.runs import LIVE, Run
 from pages.shared.coach_panel import coach_details, coach_line, read_run
 from pages.shared.forking import parent_line
-from pages.shared.live_view import LIVE, live_of
+from pages.shared.live_view import live_of
 from pages.shared.look import escape, page_header
 from pages.shared.loss_panel import loss_panel
 from pages.shared.new_run import new_run
@@ -63,7 +63,7 @@ def watch(run: Run, status: str) -> None:
     if now != status:
         st.rerun()
     log, config = run.log(), config_of(run)
-    status_card(standing(run, log, status, config), key="status", live=live_of(run, status))
+    status_card(standing(run, log, status, config), key="status", live=live_of(run, log, status))
     if unanswered(run, log):
         offer_force(run)
     how_it_ended(run, status)

@@ -10,7 +10,7 @@ from gptlab.coach import Measure, Reading, State, TextFacts, measures, read_curv
 from gptlab.config import RunConfig
 from gptlab.corpus import CorpusError, open_corpus
 from gptlab.log import RunLog
-from gptlab.runs import Run
+from gptlab.runs import LIVE, Run
 from pages.shared.forking import go_to_fork
 from pages.shared.look import escape, number
 from pages.shared.text_table import text_table
@@ -37,7 +37,7 @@ class Coach:
 
 def read_run(run: Run, log: RunLog, config: RunConfig | None, status: str) -> Coach:
     facts = facts_of(config)
-    reading = read_curves(log.evaluations, config, facts, live=status in ("running", "paused"))
+    reading = read_curves(log.evaluations, config, facts, live=status in LIVE)
     vocabulary = config.model.vocab_size if config else 50_257
     return Coach(reading, tuple(measures(log.evaluations, vocabulary, facts)), facts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 from urllib.parse import urlencode
 
 from gptlab.coach import TextFacts
@@ -36,7 +35,7 @@ class View:
     @classmethod
     def read(cls, axis: str, x: str, y: str, smoothing: str) -> View:
         """What ``query`` wrote. ValueError: it did not."""
-        named: Axis = one_of(*get_args(Axis))(axis)  # type: ignore[assignment]
+        named: Axis = one_of(*AXES)(axis)  # type: ignore[assignment]
         return cls(named, flag(x), flag(y), number_in(0.0, MOST_SMOOTHING)(smoothing))
 
 

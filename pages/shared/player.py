@@ -7,7 +7,7 @@ import math
 import streamlit as st
 
 from gptlab import launcher
-from gptlab.runs import Run
+from gptlab.runs import LIVE, Run
 from pages.shared.look import escape, plain
 from pages.shared.run_picker import NEW, show_in_url
 
@@ -17,7 +17,7 @@ GO_WIDTH = 124  # pixels: of "Pause" and "Resume" alike
 def controls(run: Run, status: str) -> None:
     """The row of buttons that fits the run's status: exactly one of them is the primary one."""
     with st.container(horizontal=True, key="player"):
-        if status in ("running", "paused"):
+        if status in LIVE:
             _live(run, status)
         else:
             _over(run, status)

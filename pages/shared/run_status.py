@@ -8,7 +8,7 @@ import time
 from gptlab.config import RunConfig
 from gptlab.log import RunLog
 from gptlab.metrics import Extent, extent_of, seconds_per_step
-from gptlab.runs import Run
+from gptlab.runs import LIVE, Run
 from pages.shared.look import ago, duration, number, size
 from pages.shared.status_card import Fact, Standing, Tone
 
@@ -58,7 +58,7 @@ def standing(run: Run, log: RunLog, status: str, config: RunConfig | None, now: 
     extent = run_extent(run, log, config)
     total = log.started.total_steps if log.started else extent.total_steps
     made = log.steps_completed
-    live = status in ("running", "paused")
+    live = status in LIVE
     chip, tone = _chip(log, status)
     said = ACKNOWLEDGED.get(run.pending_request() or "", "") if live else ""
     line = f"step {made:,} of {total:,}" if total else "not started yet"

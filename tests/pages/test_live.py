@@ -64,6 +64,7 @@ def test_card_and_chart_of_a_live_page_say_where_their_next_version_is(client: T
     assert shown["live"]["status"] == "running"
     news = client.get(shown["live"]["url"])
     assert news.headers["cache-control"] == "no-store"
+    assert news.headers["content-encoding"] == "identity"
     same = ("chip", "tone", "line", "done", "live")
     assert {name: news.json()[name] for name in same} == {name: shown[name] for name in same}
     assert client.get(f"{chart['live']}&since=0").json() == chart
@@ -96,17 +97,17 @@ def test_a_step_is_news_for_card_and_chart_and_the_page_is_not_drawn_for_it(clie
     ids=lambda event: type(event).__name__,
 )  # fmt: skip
 def test_the_page_is_drawn_again_for(run: Run, event: Event) -> None:
-    before = revision_of(run)
+    before = revision_of(run, run.log())
     run.append(event)
-    assert revision_of(run) != before
+    assert revision_of(run, run.log()) != before
 
 
 def test_a_worker_that_does_not_answer_is_a_reason_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = revision_of(run)
+    before = revision_of(run, run.log())
     run.request("pause")
-    assert revision_of(run) == before
+    assert revision_of(run, run.log()) == before
     monkeypatch.setattr("pages.shared.live_view.unanswered", lambda run, log: True)
-    assert revision_of(run) != before
+    assert revision_of(run, run.log()) != before
 
 
 def test_another_status_is_told_and_an_ended_run_is_not_followed(client: TestClient, home: Path) -> None:
@@ -116,7 +117,7 @@ def test_another_status_is_told_and_an_ended_run_is_not_followed(client: TestCli
         run.append(Phase(step=45, phase="paused", time=time.time()))
         assert card(client, run)["live"]["status"] == "paused"
     assert card(client, run)["live"] is None
-    assert live_of(run, "finished") is None
+    assert live_of(run, run.log(), "finished") is None
     app = dashboard("training", run=run.id)
     assert components(app, "status_card")[0]["live"] is None
     assert components(app, "live_chart")[0]["live"] is None
@@ -135,6 +136,7 @@ def test_the_chart_comes_as_it_was_chosen(client: TestClient, run: Run) -> None:
     ("query", "said"),
     [
         ("axis=miles&x=0&y=0&smoothing=0", "'miles' is none of"),
+        ("axis=flops&x=0&y=0&smoothing=0", "'flops' is none of"),
         ("axis=step&x=2&y=0&smoothing=0", "'2' is none of 0, 1"),
         ("axis=step&x=0&y=0&smoothing=1", "1 is not from 0.0 to 0.99"),
         ("axis=step&x=0&y=0&smoothing=nan", "nan is not from 0.0 to 0.99"),
