@@ -15,7 +15,8 @@ from pages.shared.look import escape, page_header
 from pages.shared.model_cache import memory_line, warm_up
 from pages.shared.run_picker import no_run_yet, pick_run
 from pages.shared.store import store
-from pages.shared.url_state import Field, mirror, one_of, restore
+from pages.shared.url_field import Field, one_of
+from pages.shared.url_state import mirror, restore
 
 VIEW = "playground.view"
 SECTIONS: dict[str, tuple[str, Callable[[Run, str | None], None]]] = {

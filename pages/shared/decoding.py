@@ -11,7 +11,7 @@ from gptlab.config import SamplingConfig
 from gptlab.parsing import explain_validation_error
 from pages.shared.generation import MOST_SEARCHED
 from pages.shared.model_cache import devices
-from pages.shared.url_state import Field, flag, number_in
+from pages.shared.url_field import Field, flag, number_in
 
 KEY = "playground"
 _DEVICE_HELP = "Where the model writes. The CPU leaves an accelerator to training."

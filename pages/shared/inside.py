@@ -16,7 +16,7 @@ from pages.shared.look import escape
 from pages.shared.next_token import bits
 from pages.shared.surprise import surprise_strip
 from pages.shared.token_bars import bars_of, token_bars
-from pages.shared.url_state import Field, flag, number_in
+from pages.shared.url_field import Field, flag, number_in
 from pages.shared.writing import ANSWER, PROMPT, context_of, prompt_area
 
 PANELS, HEAD, WITH_ANSWER = "playground.panels", "playground.head", "playground.with_answer"

@@ -14,7 +14,7 @@ from gptlab.panels import AXIS_TITLES
 from gptlab.runs import Run
 from pages.shared.addresses import run_url
 from pages.shared.live_chart import Chart, chart_of
-from pages.shared.url_state import flag, number_in, one_of
+from pages.shared.url_field import flag, number_in, one_of
 
 AXES: dict[Axis, str] = {"epoch": "Epochs", "step": "Steps", "tokens": "Tokens", "time": "Time"}
 MOST_SMOOTHING = 0.99

@@ -13,7 +13,7 @@ from pages.shared.asked import epoch_label, guesses, some_steps, weights_of
 from pages.shared.look import escape, number
 from pages.shared.text_table import text_table
 from pages.shared.token_strip import token_strip, tokens_of
-from pages.shared.url_state import Field, number_in, one_of
+from pages.shared.url_field import Field, number_in, one_of
 
 PLACE, PART, SHOWN, TALLY = (f"playground.quiz_{name}" for name in ("place", "part", "shown", "tally"))
 PARTS = {"train": "Text it trained on", "val": "Text it never saw"}

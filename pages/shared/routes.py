@@ -14,11 +14,9 @@ from gptlab.export import metrics_csv
 from gptlab.report import report
 from gptlab.runs import Run
 from gptlab.script import script_of_run
-from pages.shared.live_view import losses_text, now_text
-from pages.shared.loss_chart import View
-from pages.shared.store import kept, store
+from pages.shared.live_routes import live_routes
+from pages.shared.store import listed
 
-_asked_for: dict[str, Run] = {}  # by id, listed once
 A_YEAR = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
@@ -29,8 +27,7 @@ def routes() -> list[Route]:
         Route("/gptlab/runs/{run}/config.json", _config),
         Route("/gptlab/runs/{run}/metrics.csv", _metrics),
         Route("/gptlab/runs/{run}/report.html", _report),
-        Route("/gptlab/runs/{run}/now.json", _now),
-        Route("/gptlab/runs/{run}/losses.json", _losses),
+        *live_routes(),
         Route("/gptlab/runs/{run}/script.py", _script),
         Route("/gptlab/runs/{run}/{checkpoint}/weights.safetensors", _weights),
     ]
@@ -43,9 +40,7 @@ def _plotly(request: Request) -> Response:
 
 
 def _run(request: Request) -> Run | None:
-    """The run that the address names, only if the store lists it: no path is made from what the browser sent."""
-    wanted = request.path_params["run"]
-    return next((run for run in store().list() if run.id == wanted), None)
+    return listed(request.path_params["run"])
 
 
 def _config(request: Request) -> Response:
@@ -69,43 +64,6 @@ def _report(request: Request) -> Response:
         return _missing()
     headers = {"Content-Disposition": f'attachment; filename="{_stem(run)}.html"'}
     return StreamingResponse(report(run), media_type="text/html", headers=headers)
-
-
-def _now(request: Request) -> Response:
-    run = _followed(request.path_params["run"])
-    return _missing() if run is None else _news(now_text(run.id, run))
-
-
-def _losses(request: Request) -> Response:
-    """The chart; 204 where nothing was written since the version that the page has."""
-    run, asked = _followed(request.path_params["run"]), request.query_params
-    if run is None:
-        return _missing()
-    try:
-        view = View.read(*(asked.get(name, "") for name in ("axis", "x", "y", "smoothing")))
-        since = int(asked.get("since", "-1"))
-    except ValueError as error:
-        return PlainTextResponse(f"{error}\n", 400)
-    return (
-        Response(status_code=204) if run.log().offset == since else _news(losses_text(run.id, run, view.query(), view))
-    )
-
-
-def _news(text: str) -> Response:
-    """Not compressed, as little as what Streamlit sends: every second, for a browser that is near."""
-    headers = {"Cache-Control": "no-store", "Content-Encoding": "identity"}
-    return Response(text, media_type="application/json", headers=headers)
-
-
-def _followed(run_id: str) -> Run | None:
-    """As ``_run``, for what asks every second: the store is gone through only for a run that nobody has asked for."""
-    known, here = _asked_for.get(run_id), store()
-    if known is None or known.path.parent != here.root or not known.path.is_dir():
-        _asked_for.pop(run_id, None)
-        known = next((run for run in here.list() if run.id == run_id), None)
-        if known is not None:
-            _asked_for[run_id] = known
-    return known and kept(known)
 
 
 def _script(request: Request) -> Response:

@@ -9,7 +9,7 @@ from pages.shared.asked import epoch_label, saved_steps, scored, weights_of
 from pages.shared.generation import read_prompt
 from pages.shared.look import escape, number
 from pages.shared.surprise import surprise_strip
-from pages.shared.url_state import Field, one_of
+from pages.shared.url_field import Field, one_of
 
 TEXT, OTHER_TEXT, AGAINST, OTHER = (f"playground.{name}" for name in ("text", "text_b", "against", "score_b"))
 CHOICES = {"nothing": "Nothing", "text": "Another text", "epoch": "Another epoch"}

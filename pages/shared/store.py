@@ -15,6 +15,11 @@ def store() -> RunStore:
     return RunStore(runs_folder())
 
 
+def listed(run_id: str) -> Run | None:
+    """The run of that id, only if the store lists it: no path is made from what a browser sent."""
+    return next((run for run in store().list() if run.id == run_id), None)
+
+
 def kept(run: Run) -> Run:
     """The same run as an object shared by all sessions, whose log is read once and then only where it grew."""
     return _kept(str(run.path))

@@ -21,7 +21,7 @@ from pages.shared.run_picker import run_label
 from pages.shared.store import kept, store
 from pages.shared.token_bars import bars_of, token_bars
 from pages.shared.token_strip import token_strip
-from pages.shared.url_state import Field, number_in
+from pages.shared.url_field import Field, number_in
 from pages.shared.writing import PROMPT, busy_cpu, context_of, prompt_area
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from pages.shared.generation import Generation, Prompt, read_prompt
 from pages.shared.model_cache import open_model
 from pages.shared.next_token import next_token
 from pages.shared.store import store
-from pages.shared.url_state import Field, flag
+from pages.shared.url_field import Field, flag
 
 if TYPE_CHECKING:
     from gptlab.model import GPTModel
