@@ -197,7 +197,7 @@ def refreshes(short: bool) -> list[Row]:
 
 
 def ten_pages(short: bool) -> list[Row]:
-    """Training steps a second with ten pages open, their browser stopped: what is left is what the server takes."""
+    """The server's processor time with ten pages open on a run that trains, in a browser that draws beside it."""
     seconds = 15 if short else 40
     with watched() as (dashboard, store):
         run = prepare(store, endless())
