@@ -56,7 +56,7 @@ def ours(shape: plain.Shape, size: int, device: str) -> Step:
     n_tokens = size * shape.context_length + 1
     ids = torch.randint(shape.vocab_size, (n_tokens,), generator=torch.Generator().manual_seed(1))
     state = TrainState.build(config, (ids, ids))
-    if reason := state.compile():
+    if reason := state.compile() or state.record():
         raise RuntimeError(reason)
     (batches,) = state.groups()
     return lambda: state.optimise_unread(batches, 4e-4)

@@ -19,6 +19,7 @@ from gptlab.device import available_cores, pick_device, precision_for
 from gptlab.fast.compiling import automatic, missing
 from gptlab.fast.engine import Engine
 from gptlab.fast.fused import FusedLoss
+from gptlab.fast.recorded import RecordedStep, record
 from gptlab.loaders import Data, Loader, make_loaders
 from gptlab.loss import BatchLoss, calc_loss_batch, evaluate_model, on_device
 from gptlab.model import GPTModel
@@ -45,6 +46,7 @@ class TrainState:
     spoilt: Tensor | None = None  # on the device: 1 once a step's numbers were not finite, else 0
     engine: Engine | None = None  # the compiled step on a CPU, where there is one
     fused: FusedLoss | None = None  # the compiled loss on a GPU, where there is one
+    recorded: RecordedStep | None = None  # the step on a GPU that is started as a whole, where there is one
     compiled_before: bool | None = None  # whether the run that is resumed was compiled
     step: int = 0
     tokens_seen: int = 0
@@ -120,7 +122,8 @@ class TrainState:
         norm_tensor = self._norm()
         norm = norm_tensor.item()
         if math.isfinite(norm):
-            self._apply(batches, norm_tensor)
+            self._apply(norm_tensor)
+            self._made(batches)
         return loss, norm
 
     def optimise_unread(self, batches: Sequence[Batch], learning_rate: float) -> Tensor:
@@ -130,13 +133,26 @@ class TrainState:
         numbers are not finite the device itself leaves out every update; ``take_back`` then says how far it came.
         """
         self._set(learning_rate)
-        losses = [part.detach() for part in self._backward(batches)]
+        if self.recorded is not None and self.recorded.fits(batches):
+            numbers = self.recorded(batches, self._keys(len(batches)))
+        else:
+            numbers = self._unread(batches)
+        self._made(batches)
+        return numbers
+
+    def _unread(self, batches: Sequence[Batch], keys: Sequence[Tensor] = ()) -> Tensor:
+        """What the device does of a step. ``keys``: of each batch's masks, on the device; else made from the step."""
+        for group in self.optimizer.param_groups:  # PyTorch asks for this where it is recorded, and warns elsewhere
+            group["capturable"] = self.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        losses = [part.detach() for part in self._backward(batches, keys)]
         norm_tensor = self._norm()
         numbers = torch.stack([*losses, norm_tensor])
         bad = torch.isfinite(numbers).logical_not().any().float()
-        self.spoilt = bad if self.spoilt is None else torch.maximum(self.spoilt, bad)
+        if self.spoilt is None:
+            self.spoilt = torch.zeros_like(bad)
+        torch.maximum(self.spoilt, bad, out=self.spoilt)
         self.optimizer.grad_scale, self.optimizer.found_inf = None, self.spoilt  # type: ignore[attr-defined]
-        self._apply(batches, norm_tensor)
+        self._apply(norm_tensor)
         return numbers
 
     def take_back(self, step: int, tokens_seen: int) -> None:
@@ -145,16 +161,22 @@ class TrainState:
 
     def _set(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
 
-    def _backward(self, batches: Sequence[Batch]) -> Iterator[Tensor]:
+    def _backward(self, batches: Sequence[Batch], keys: Sequence[Tensor] = ()) -> Iterator[Tensor]:
         """Gradients of the mean loss over all tokens, batch by batch: each one's part of it, before its way back."""
         self.optimizer.zero_grad(set_to_none=True)
         n_tokens = _count(batches)
         for number, (inputs, targets) in enumerate(batches):
             share = inputs.numel() / n_tokens  # so that k batches of b weigh as one batch of k * b
             with self.autocast():
-                part = self.batch_loss(inputs, targets, number) * share
+                if self.fused is not None and keys:
+                    part = self.fused.with_keys(inputs, targets, keys[number]) * share
+                else:
+                    part = self.batch_loss(inputs, targets, number) * share
             yield part
             part.backward()
 
@@ -178,10 +200,12 @@ class TrainState:
     def _norm(self) -> Tensor:
         return get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
-    def _apply(self, batches: Sequence[Batch], norm: Tensor) -> None:
+    def _apply(self, norm: Tensor) -> None:
         if self.config.optim.grad_clip is not None:
             clip_grads_with_norm_(self.model.parameters(), self.config.optim.grad_clip, norm)
         self.optimizer.step()
+
+    def _made(self, batches: Sequence[Batch]) -> None:
         self.step += 1
         self.tokens_seen += _count(batches)
 
@@ -193,8 +217,7 @@ class TrainState:
             return loss, norm
         clip = self.config.optim.grad_clip
         engine.update(self.optimizer, 1.0 if clip is None else min(1.0, clip / (norm + 1e-6)))
-        self.step += 1
-        self.tokens_seen += _count(batches)
+        self._made(batches)
         return loss, norm
 
     def evaluate(self) -> tuple[float, float]:
@@ -250,11 +273,42 @@ class TrainState:
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever the compiler does not like, the plain model still trains
-            return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
+            return _one_line(error)
         finally:
             self.model.zero_grad(set_to_none=True)
             self.streams.write(inside)
         return None
+
+    def record(self) -> str | None:
+        """Record the step on a GPU, for batches of the usual shape, to be started as a whole. Returns why not.
+
+        To be called when the model, the optimiser and what is compiled are those of the training that follows. None,
+        too, where there is nothing to record, or too little memory for it.
+        """
+        if not self.reads_later or self.device.type != "cuda":
+            return None
+        inside = self.streams.read()
+        shape = (self.config.data.batch_size, self.config.model.context_length)
+        n_batches = self.config.optim.grad_accumulation
+        rooms = torch.zeros(n_batches, 2, *shape, dtype=torch.long, device=self.device)
+        self.spoilt = torch.ones((), device=self.device)  # so that the first try is not applied
+        try:
+            with torch.cuda.device(self.device):
+                batches = [(inputs, targets) for inputs, targets in rooms]
+                self.recorded = record(self._unread, batches, self._keys(n_batches).to(self.device))
+        except Exception as error:  # whatever cannot be recorded can be started part by part
+            return _one_line(error)
+        finally:
+            self.spoilt.zero_()
+            self.model.zero_grad(set_to_none=True)
+            self.streams.write(inside)
+        return None
+
+    def _keys(self, n_batches: int) -> Tensor:
+        """Of the masks of a step's batches, on the CPU; nothing where the device's own stream makes them."""
+        if self.fused is None:
+            return torch.empty(n_batches, 0)
+        return torch.stack([self.fused.keys(self.step, number) for number in range(n_batches)])
 
     def resume_facts(self) -> dict[str, Any]:
         """What ``resume.pt`` holds: references, no copies. Call it where training's random streams are in place."""
@@ -319,13 +373,19 @@ def make_optimizer(model: GPTModel, optim: OptimConfig) -> torch.optim.AdamW:
     One fused kernel, except on a CPU: there the plain one, 0.1 s slower for 124M weights, follows the reference's
     training bit for bit.
     """
+    device = model.tok_emb.weight.device
+    rate: float | Tensor = optim.learning_rate
     return torch.optim.AdamW(
         model.parameters(),
-        lr=optim.learning_rate,
+        lr=torch.tensor(rate, device=device) if device.type == "cuda" else rate,  # there what is recorded reads it
         betas=optim.betas,
         weight_decay=optim.weight_decay,
-        fused=model.tok_emb.weight.device.type != "cpu",
+        fused=device.type != "cpu",
     )
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
 
 
 def _count(batches: Sequence[Batch]) -> int:

@@ -136,7 +136,9 @@ def _time_steps(config: RunConfig, began: float) -> Timing:
     state = TrainState.build(config, (ids, ids[:0]))
     if state.wants_to_compile():
         state.compile()
+    state.record()
     (batch,) = next(state.groups())
+    optimise = state.optimise_unread if state.reads_later else state.optimise
 
     def timed(work: object, seconds: float = 1.5, most: int = 10) -> float:
         """The median of ``work``'s durations, at least two and for ``seconds`` at most."""
@@ -149,9 +151,9 @@ def _time_steps(config: RunConfig, began: float) -> Timing:
             durations.append(time.perf_counter() - start)
         return sorted(durations)[len(durations) // 2]
 
-    state.optimise([batch], config.optim.learning_rate)
+    optimise([batch], config.optim.learning_rate)
     start = time.time() - began
-    step = timed(lambda: state.optimise([batch], config.optim.learning_rate), seconds=4)
+    step = timed(lambda: optimise([batch], config.optim.learning_rate), seconds=4)
     optimizer = timed(state.optimizer.step)
     state.optimizer.zero_grad(set_to_none=True)
     with state.evaluation_loss() as way:

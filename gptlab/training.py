@@ -82,6 +82,9 @@ def train(
         if not is_out_of_memory(error):
             raise
         yield Ended(step=max(completed - 1, 0), reason="failed", message=f"{lower_this(config)} {kept}".strip())
+    finally:
+        if state is not None:
+            state.recorded = None  # with the memory that it keeps
 
 
 class _Trainer:
@@ -169,6 +172,9 @@ class _Trainer:
             reason = state.compile()
             if reason is not None:
                 yield self._warned(f"The model could not be compiled, so it trains without that: {reason}")
+        reason = state.record()
+        if reason is not None:
+            yield self._warned(f"The step could not be recorded, so its parts are started one by one: {reason}")
 
     def _serve_requests(self, epoch: int) -> Steps:
         """Do what was asked for, and wait here while paused."""

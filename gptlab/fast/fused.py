@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch._functorch.config as functorch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
 from gptlab.fast import dropout
 from gptlab.fast.compiling import compiler
-from gptlab.fast.head import padded
+from gptlab.fast.head import LANES, padded
+from gptlab.fast.pieces import GELU_CUBE, GELU_SLOPE
 from gptlab.model import GPTModel, LayerNorm, evaluating
 
 
@@ -61,7 +63,7 @@ def block_forward(
     gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=rate)
     gathered = gathered.transpose(1, 2).reshape(B, T, C)
     x = x + dropout.dropped(F.linear(gathered, p.out, p.out_bias), keys[1], rate)
-    wide = F.gelu(F.linear(normed(x, p.norm2), p.wide, p.wide_bias), approximate="tanh")
+    wide = gelu(F.linear(normed(x, p.norm2), p.wide, p.wide_bias))
     x = x + dropout.dropped(F.linear(wide, p.narrow, p.narrow_bias), keys[2], rate)
     return x, normed(x, then)
 
@@ -79,30 +81,41 @@ def normed(x: Tensor, norm: Norm) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], norm.scale, norm.shift, LayerNorm.eps).to(norm.dtype)
 
 
+def gelu(x: Tensor) -> Tensor:
+    """The tanh form, as x sigmoid(2z): a GPU has an instruction for exponentials, and none for this tanh."""
+    wide = x.float()
+    return (wide * torch.sigmoid(wide * (GELU_SLOPE + GELU_CUBE * wide * wide))).to(x.dtype)
+
+
 def padded_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """[V, C] -> [V padded, C] in the products' type."""
     return F.pad(weight.to(dtype), (0, 0, 0, padded(len(weight)) - len(weight)))
 
 
-def softmax_gradient(logits: Tensor, targets: Tensor, vocab_size: int, share: float) -> Tensor:
-    """Cross-entropy of each row of ``logits`` [N, V padded], fp32 [N]; they become its gradient times ``share``."""
-    scores, right = _scores(logits, targets, vocab_size)
-    total = torch.logsumexp(scores, -1)
-    losses = total - torch.where(right, scores, 0).sum(-1)  # gathered, they would be read in a pass of their own
-    logits.copy_((torch.exp(scores - total[:, None]) - right.float()) * share)
-    return losses
+def softmax_gradient(logits: Tensor, vocab_size: int, share: float) -> Tensor:
+    """``logits`` [N, V padded] become softmax times ``share``, 0 beyond the vocabulary; returns ``row_totals``."""
+    totals = row_totals(logits, vocab_size)
+    logits.copy_(torch.exp(_scores(logits, vocab_size) - totals[:, None]) * share)
+    return totals
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, vocab_size: int) -> Tensor:
-    """Cross-entropy of each row of ``logits`` [N, V padded], fp32 [N]."""
-    scores, right = _scores(logits, targets, vocab_size)
-    return torch.logsumexp(scores, -1) - torch.where(right, scores, 0).sum(-1)
+def row_totals(logits: Tensor, vocab_size: int) -> Tensor:
+    """Each row's log of summed exponentials: [N, V padded] -> fp32 [N].
+
+    Group by group, each held by the threads that read it, and then of the groups': a row as a whole would be read
+    twice, or each maximum's exponentials be corrected by the next one's.
+    """
+    groups = _scores(logits, vocab_size).view(len(logits), -1, _GROUP if logits.shape[1] % _GROUP == 0 else LANES)
+    return torch.logsumexp(torch.logsumexp(groups, -1), -1)
 
 
-def _scores(logits: Tensor, targets: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
-    """In fp32, none where there is no token; and where the targets are. int32: less for a kernel to do."""
+def _scores(logits: Tensor, vocab_size: int) -> Tensor:
+    """In fp32, none where there is no token. int32: less for a kernel to do."""
     columns = torch.arange(logits.shape[1], dtype=torch.int32, device=logits.device)
-    return torch.where(columns < vocab_size, logits.float(), float("-inf")), columns == targets.int()[:, None]
+    return torch.where(columns < vocab_size, logits.float(), float("-inf"))
+
+
+_GROUP = 128  # numbers of a row whose exponentials are summed together; GPT-2's vocabulary, padded, is 393 times that
 
 
 @dataclass
@@ -113,7 +126,7 @@ class _Functions:
     block: Callable[..., tuple[Tensor, Tensor]] = block_forward
     padded_head: Callable[..., Tensor] = padded_head
     softmax_gradient: Callable[..., Tensor] = softmax_gradient
-    cross_entropy: Callable[..., Tensor] = cross_entropy
+    row_totals: Callable[..., Tensor] = row_totals
 
     def compiled(self) -> _Functions:
         return _Functions(*(torch.compile(part, dynamic=False, fullgraph=True) for part in vars(self).values()))
@@ -122,15 +135,14 @@ class _Functions:
 def _in_pieces(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A function of rows, called with a thousand at a time: what is not compiled writes down every step on its way."""
 
-    def called(logits: Tensor, targets: Tensor, *rest: Any) -> Tensor:
-        pieces = zip(logits.split(_ROWS), targets.split(_ROWS), strict=True)
-        return torch.cat([function(*piece, *rest) for piece in pieces])
+    def called(logits: Tensor, *rest: Any) -> Tensor:
+        return torch.cat([function(piece, *rest) for piece in logits.split(_ROWS)])
 
     return called
 
 
 _ROWS = 1024
-_PLAIN = _Functions(softmax_gradient=_in_pieces(softmax_gradient), cross_entropy=_in_pieces(cross_entropy))
+_PLAIN = _Functions(softmax_gradient=_in_pieces(softmax_gradient), row_totals=_in_pieces(row_totals))
 
 
 class _HeadLoss(Function):
@@ -140,7 +152,10 @@ class _HeadLoss(Function):
     def forward(ctx: Any, rows: Tensor, weight: Tensor, targets: Tensor, functions: _Functions) -> Tensor:
         head = functions.padded_head(weight, rows.dtype)
         logits = torch.mm(rows, head.t())
-        losses = functions.softmax_gradient(logits, targets, len(weight), 1 / len(rows))
+        share, every = 1 / len(rows), torch.arange(len(rows), device=rows.device)
+        right = logits[every, targets].float()
+        losses = functions.softmax_gradient(logits, len(weight), share) - right
+        logits[every, targets] = ((torch.exp(-losses) - 1) * share).to(logits.dtype)
         ctx.save_for_backward(torch.mm(logits, head), torch.mm(logits.t(), rows)[: len(weight)])
         ctx.dtype = weight.dtype
         return losses.mean()
@@ -148,7 +163,7 @@ class _HeadLoss(Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
         drows, dhead = ctx.saved_tensors
-        return (drows.float() * slope).to(drows.dtype), dhead.to(ctx.dtype) * slope, None, None
+        return drows * slope, dhead.to(ctx.dtype).mul_(slope), None, None
 
 
 class FusedLoss:
@@ -168,22 +183,31 @@ class FusedLoss:
 
     def __call__(self, ids: Tensor, targets: Tensor, step: int = 0, number: int = 0) -> Tensor:
         """Token ids [B, T] and the tokens after each -> a scalar. Dropout follows the model's mode."""
+        soon = ids.device.type == "cuda"  # which puts them aside at once; others would read them when they are gone
+        return self.with_keys(ids, targets, self.keys(step, number).to(ids.device, non_blocking=soon))
+
+    def keys(self, step: int, number: int) -> Tensor:
+        """Of the masks of the ``number``-th batch of a step: int32 [n_layers + 1, SITES, 2], the embedding's last."""
+        layers, first = dropout.keys(self.seed, step, number, self.model.config.n_layers)
+        return torch.cat([layers, first.expand(1, *layers.shape[1:])])
+
+    def with_keys(self, ids: Tensor, targets: Tensor, keys: Tensor) -> Tensor:
+        """The loss, its masks made from ``keys``, on the device. Nothing waits for the device, nothing is read back."""
         model = self.model
         f = self.functions if self.shape == tuple(ids.shape) else _PLAIN
         rate = model.config.drop_rate if model.training else 0.0
-        layers, first = dropout.keys(self.seed, step, number, model.config.n_layers)
-        soon = ids.device.type == "cuda"  # which puts them aside at once; others would read them when they are gone
-        layers, first = layers.to(ids.device, non_blocking=soon), first.to(ids.device, non_blocking=soon)
+        layers, first = keys[:-1], keys[-1, 0]
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             x, rows = f.embed(ids, model.tok_emb.weight, model.pos_emb.weight, self._first_norm, first, rate)
-            for parameters, then, keys in zip(self._blocks, self._next_norms, layers.unbind(0), strict=True):
-                x, rows = f.block(x, rows, parameters, then, keys, rate)
+            for parameters, then, own in zip(self._blocks, self._next_norms, layers.unbind(0), strict=True):
+                x, rows = f.block(x, rows, parameters, then, own, rate)
             rows = rows.view(-1, rows.shape[-1])  # [N, C]
             weight, wanted = model.out_head.weight, targets.flatten()
             if torch.is_grad_enabled():
                 return _HeadLoss.apply(rows, weight, wanted, f)
             logits = torch.mm(rows, f.padded_head(weight, self.dtype).t())
-            return f.cross_entropy(logits, wanted, len(weight)).mean()
+            right = logits.gather(1, wanted[:, None])[:, 0].float()
+            return (f.row_totals(logits, len(weight)) - right).mean()
 
     def compile(self, batch_size: int, n_tokens: int) -> None:
         """Compile for batches of that shape, by making a loss with gradients and one without.
@@ -194,7 +218,7 @@ class FusedLoss:
         ids = torch.zeros(batch_size, n_tokens, dtype=torch.long, device=device)
         self.functions, self.shape = _Functions().compiled(), (batch_size, n_tokens)
         try:
-            with compiler():
+            with compiler(), functorch.patch(ban_recompute_used_far_apart=False):  # masks are made again, not kept
                 self(ids, ids).backward()
                 with evaluating(self.model), torch.no_grad():
                     self(ids, ids)

@@ -19,7 +19,8 @@ from torch.autograd import Function
 from gptlab.fast.dropout import dropped, multiplier
 
 _EPS = 1e-5
-_SLOPE, _CUBE = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715  # gelu(x) = x sigmoid(x (a + b x^2))
+# gelu(x) = x sigmoid(x (slope + cube x^2))
+GELU_SLOPE, GELU_CUBE = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715
 
 
 def column_sums(x: Tensor) -> Tensor:
@@ -70,15 +71,15 @@ class BiasGelu(Function):
     def forward(ctx: Any, u: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(u, bias)
         x = u + bias
-        return (x * torch.sigmoid(x * (_SLOPE + _CUBE * x * x))).to(u.dtype)
+        return (x * torch.sigmoid(x * (GELU_SLOPE + GELU_CUBE * x * x))).to(u.dtype)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
         u, bias = ctx.saved_tensors
         x = u + bias
-        cube = _CUBE * x * x
-        s = torch.sigmoid(x * (_SLOPE + cube))
-        du = (dy * s * (1 + x * (1 - s) * (_SLOPE + 3 * cube))).to(u.dtype)
+        cube = GELU_CUBE * x * x
+        s = torch.sigmoid(x * (GELU_SLOPE + cube))
+        du = (dy * s * (1 + x * (1 - s) * (GELU_SLOPE + 3 * cube))).to(u.dtype)
         return du, column_sums(du)
 
 
