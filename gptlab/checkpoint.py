@@ -80,7 +80,7 @@ def _write(place: Path, model: GPTModel, resume: Mapping[str, Any] | None, facts
     temporary = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        needed, free = _size(model, resume), free_bytes(folder)
+        needed, free = size(model, resume), free_bytes(folder)
         if needed > free:
             raise SaveError(
                 f"The checkpoint {place.name} needs {needed / 1e6:,.1f} MB, but only {free / 1e6:,.1f} MB are free on "
@@ -123,7 +123,7 @@ def _put(temporary: Path, place: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _size(model: GPTModel, resume: Mapping[str, Any] | None) -> int:
+def size(model: GPTModel, resume: Mapping[str, Any] | None) -> int:
     """Bytes that a checkpoint takes, with a little room."""
     weights = sum(parameter.nbytes for parameter in model.parameters())
     return weights * (3 if resume is not None else 1) + 100_000

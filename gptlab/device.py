@@ -61,6 +61,21 @@ def _cpu_memory() -> int | None:
     return total
 
 
+def free_memory() -> int:
+    """Bytes of main memory that could be had now: the machine's, or what is left of a container's share."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
+    try:
+        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        free = min(free, left + int(facts["inactive_file"]))  # of the files read or written: given up when asked for
+    except (OSError, ValueError, KeyError):
+        pass  # no share is set, or there are none on such a system
+    return max(free, 0)
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """The device of that name (``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``).
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gptlab.config import RunConfig
-from gptlab.device import describe_machine, pick_device, precision_for
+from gptlab.device import describe_machine, free_memory, pick_device, precision_for
 from gptlab.estimate import FLOAT, memory_bytes
 from gptlab.home import cache_folder, write_atomically
 from gptlab.launcher import worker_environment
@@ -47,8 +47,8 @@ def measure_step_seconds(config: RunConfig, timeout: float = 600) -> float:
 
     ValueError where that is not possible: too little memory, no such device, or longer than ``timeout`` seconds.
     """
-    needed, free = memory_bytes(config), _free_memory()
-    if config.train.device in ("auto", "cpu") and free is not None and needed > free:
+    needed, free = memory_bytes(config), free_memory()
+    if config.train.device in ("auto", "cpu") and needed > free:
         raise ValueError(
             f"A step needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: "
             "lower batch_size, context_length, emb_dim or n_layers."
@@ -105,17 +105,6 @@ def automatic_precision(config: RunConfig) -> str | None:
         return precision_for(config, pick_device(config.train.device))
     except ValueError:
         return None
-
-
-def _free_memory() -> int | None:
-    """Main memory that could be had now, in bytes. None: not known (not Linux)."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return None
 
 
 def _time_steps(config: RunConfig, began: float) -> Timing:

@@ -12,17 +12,19 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
-from gptlab import checkpoint
-from gptlab.checkpoint import SaveError, load_weights
+from gptlab import checkpoint, saving
+from gptlab.checkpoint import load_weights
 from gptlab.config import RunConfig
 from gptlab.epoch_look import EpochLook
 from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Saved, Started, Stepped, Warned
 from gptlab.loaders import Data
+from gptlab.model import GPTModel
 from gptlab.out_of_memory import is_out_of_memory, lower_this
 from gptlab.readback import Made, ReadBack
 from gptlab.schedule import learning_rate_at
@@ -87,6 +89,15 @@ def train(
             state.recorded = None  # with the memory that it keeps
 
 
+class _Checkpoint(NamedTuple):
+    """What is being written, and why."""
+
+    completed: int  # optimiser steps
+    step: int  # index of the last of them
+    reason: str
+    epoch: int
+
+
 class _Trainer:
     """One training, from the first event to the last. Methods that return ``Steps`` say whether it goes on."""
 
@@ -107,6 +118,7 @@ class _Trainer:
         self.timed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
         self.steps_here = 0
         self.unread = ReadBack()
+        self.writer = saving.Writer()
         self.look = EpochLook(config.train, state)
 
     def events(self, resume_from: Path | None, restarted: bool, initial: Path | None) -> Iterator[Event]:
@@ -127,7 +139,7 @@ class _Trainer:
                 return
             yield from self._look(epoch)
             whole = state.step % state.steps_per_epoch == 0
-            saved = yield from self._save("epoch" if whole else "finished", epoch)
+            saved = yield from self._save("epoch" if whole else "finished", epoch, wait=bool(self._last_reason()))
             if saved is None:
                 return
             if self._last_reason():
@@ -185,6 +197,7 @@ class _Trainer:
                 return False
             yield self._phase("paused")
         while True:
+            yield from self._written(wait=False)
             wish = self.requests()
             if wish is not None and not (yield from self._read_back()):
                 return False
@@ -195,7 +208,7 @@ class _Trainer:
                 yield from self._discard()
                 return False
             if wish == "save":
-                if (yield from self._save("requested", epoch)) is None:
+                if (yield from self._save("requested", epoch, wait=False)) is None:
                     return False
                 yield self._phase("paused" if paused else "training")
             elif wish == "pause" and not paused:
@@ -249,6 +262,7 @@ class _Trainer:
                 tokens_per_second=self._tokens_per_second(),
             )
             if not applied:
+                yield from self._written(wait=True)
                 what = "gradient" if math.isfinite(read.loss) else "loss"
                 yield self.ended(
                     "failed",
@@ -266,12 +280,10 @@ class _Trainer:
             step=self.last_step, epoch=epoch, tokens_seen=state.tokens_seen, train_loss=train_loss, val_loss=val_loss
         )
         if state.best_step == state.step and self.folder is not None:
-            yield self._phase("saving")
-            try:
-                best = checkpoint.save_best(self.folder, state.model, state.step, epoch=epoch, val_loss=val_loss)
-                yield Saved(step=self.last_step, checkpoint=best.name, reason="best", epoch=epoch)
-            except SaveError as error:
-                yield self._warned(f"{error} Training goes on.")
+            folder, step, facts = self.folder, state.step, {"epoch": epoch, "val_loss": val_loss}
+            yield from self._write(
+                "best", epoch, lambda model, _: checkpoint.save_best(folder, model, step, **facts), wait=False
+            )
         yield self._phase("training")
 
     def _look(self, epoch: int) -> Iterator[Event]:
@@ -279,11 +291,15 @@ class _Trainer:
         yield from self.look.samples(self.last_step, epoch)
         yield from self.look.probes(self.last_step, epoch)
 
-    def _save(self, reason: str, epoch: int) -> Generator[Event, None, bool | None]:
-        """Save a checkpoint to resume from. False: it cannot be written. None: the weights are spoilt, it is over."""
-        state = self.state
-        if self.folder is None:
+    def _save(self, reason: str, epoch: int, *, wait: bool) -> Generator[Event, None, bool | None]:
+        """Save a checkpoint to resume from; without ``wait`` it may be written while training goes on.
+
+        False: it cannot be written. None: the weights are spoilt, it is over.
+        """
+        state, folder = self.state, self.folder
+        if folder is None:
             return True
+        yield from self._written(wait=True)
         if not state.is_finite():
             yield self.ended(
                 "failed",
@@ -291,21 +307,52 @@ class _Trainer:
                 f"lower learning_rate (now {self.config.optim.learning_rate:g}) or set grad_clip. {self.kept()}",
             )
             return None
-        if self.saved_step != state.step:
+        if self.saved_step == state.step:
+            name = checkpoint.checkpoint_name(state.step)
+            yield Saved(step=self.last_step, checkpoint=name, reason=reason, epoch=epoch)
+            return True
+        step, facts = state.step, {"epoch": epoch, "tokens_seen": state.tokens_seen}
+
+        def write(model: GPTModel, resume: Mapping[str, Any]) -> None:
+            checkpoint.save_checkpoint(folder, model, step, resume, **facts)
+            checkpoint.keep_newest(folder, self.config.train.keep_checkpoints)
+
+        return (yield from self._write(reason, epoch, write, wait=wait, resume=state.resume_facts()))
+
+    def _write(
+        self, reason: str, epoch: int, write: Callable[..., object], *, wait: bool, resume: dict[str, Any] | None = None
+    ) -> Steps:
+        """Let ``write`` put model and ``resume`` on the disk: beside the training, from a copy, where that pays."""
+        state = self.state
+        yield from self._written(wait=True)
+        yield self._phase("saving")
+        model, beside = state.model, not wait and saving.pays(checkpoint.size(state.model, resume))
+        if beside:
+            model, resume = saving.copy_of(model), saving.in_memory(resume)
+        self.writer.begin(
+            lambda: write(model, resume), _Checkpoint(state.step, self.last_step, reason, epoch), beside=beside
+        )
+        return (yield from self._written(wait=not beside))
+
+    def _written(self, *, wait: bool) -> Steps:
+        """Tell of what was being written, once it is, or was not. Returns whether there was no fault."""
+        if wait and self.writer.busy:
             yield self._phase("saving")
-            try:
-                facts = {"epoch": epoch, "tokens_seen": state.tokens_seen}
-                checkpoint.save_checkpoint(self.folder, state.model, state.step, state.resume_facts(), **facts)
-            except SaveError as error:
-                yield self._warned(f"{error} {self.kept()}")
-                return False
-            self.saved_step = state.step
-            checkpoint.keep_newest(self.folder, self.config.train.keep_checkpoints)
-        yield Saved(step=self.last_step, checkpoint=checkpoint.checkpoint_name(state.step), reason=reason, epoch=epoch)
+        written = self.writer.ended(wait=wait)
+        if written is None:
+            return True
+        what: _Checkpoint = written.what
+        if written.error is not None:
+            yield self._warned(f"{written.error} {'Training goes on.' if what.reason == 'best' else self.kept()}")
+            return False
+        name = checkpoint.BEST
+        if what.reason != "best":
+            name, self.saved_step = checkpoint.checkpoint_name(what.completed), what.completed
+        yield Saved(step=what.step, checkpoint=name, reason=what.reason, epoch=what.epoch)
         return True
 
     def _stop(self, epoch: int) -> Iterator[Event]:
-        saved = yield from self._save("stopped", epoch)
+        saved = yield from self._save("stopped", epoch, wait=True)
         if saved is not None:
             stopped = f"Stopped after {_steps(self.state.step)}, in epoch {epoch}."
             how = (
@@ -314,6 +361,7 @@ class _Trainer:
             yield self.ended("stopped", f"{stopped} {self.kept()} {how if self.folder is not None else ''}".strip())
 
     def _discard(self) -> Iterator[Event]:
+        yield from self._written(wait=True)
         if self.folder is not None:
             checkpoint.remove_all(self.folder)
         message = f"Stopped after {_steps(self.state.step)}; its checkpoints were deleted, its log is kept."

@@ -153,7 +153,7 @@ def test_automatic_compilation_weighs_the_work_against_the_wait() -> None:
     assert not pays(PRESETS["gpt2-124m"], 3, cores=2)
     assert not pays(PRESETS["tiny"], 180, cores=2)
     assert pays(PRESETS["tiny"], 1_000_000, cores=2)
-    assert not pays_on_gpu(PRESETS["gpt2-124m"], 90)  # it would save three seconds
+    assert not pays_on_gpu(PRESETS["gpt2-124m"], 90)  # it would save half a second
     assert pays_on_gpu(PRESETS["gpt2-124m"], 10_000)
     long = PRESETS["gpt2-124m"].with_fields(model={"context_length": 1024}, data={"batch_size": 32})
     assert pays_on_gpu(long, 200)

@@ -54,7 +54,7 @@ def test_a_damaged_cache_counts_as_empty(text: str) -> None:
 
 
 def test_a_model_larger_than_the_memory_is_not_even_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_timing, "_free_memory", lambda: 10**9)
+    monkeypatch.setattr(step_timing, "free_memory", lambda: 10**9)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("started a process"))
     with pytest.raises(ValueError, match=r"needs about 4\.\d GB of memory, and 1\.0 GB are free: lower batch_size"):
         measure_step_seconds(RunConfig())
