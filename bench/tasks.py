@@ -18,7 +18,7 @@ from bench import dashboard, plain
 from bench.contestants import HuggingFace, Ours, Plain, Run, hugging_face_decoding, hugging_face_model
 from bench.gpu import training_on_gpu
 from bench.report import Row
-from bench.timing import Times, interleaved, ratio
+from bench.timing import Times, in_turns, interleaved, ratio
 from gptlab.fast.precision import multiplies_bf16
 
 LARGE = plain.Shape()
@@ -161,24 +161,27 @@ def peak_memory(short: bool) -> list[Row]:
 
 
 def whole_run(short: bool) -> list[Row]:
-    """The reference exercise from the click to the last checkpoint, against the straightforward way in one process."""
+    """The reference exercise from its start to the last checkpoint, and the straightforward way, in turn."""
     if short:
         return []
+    code = "from bench.tasks import plain_whole_run; plain_whole_run()"
+    ours = ["-m", "gptlab", "train", "--preset", "gpt2-124m", "--set", "train.compile=on"]
+    with tempfile.TemporaryDirectory() as home:
+        times = in_turns(
+            {"ours": [sys.executable, *ours], "plain": [sys.executable, "-c", code]},
+            env={**os.environ, "GPTLAB_HOME": home},
+            cwd=Path(__file__).resolve().parent.parent,
+            stdout=subprocess.DEVNULL,
+        )
+    return [_row("whole reference run, cold compiler, everything saved", times, "plain", 4.0, "plain, nothing saved")]
+
+
+def plain_whole_run() -> None:
+    """The exercise the straightforward way, on the built-in story."""
     from gptlab.corpus import open_corpus
 
     train, val = (torch.as_tensor(part.copy()).long() for part in open_corpus("builtin").split_ids(0.9))
-    began = time.perf_counter()
     plain.reference_run(LARGE, train, val, torch.tensor([[6109, 3626, 6100, 345]]))
-    slow = Times((time.perf_counter() - began,))
-    with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "GPTLAB_HOME": home}
-        command = [sys.executable, "-m", "gptlab", "train", "--preset", "gpt2-124m", "--set", "train.compile=on"]
-        began = time.perf_counter()
-        root = Path(__file__).resolve().parent.parent
-        subprocess.run(command, env=environment, cwd=root, check=True, stdout=subprocess.DEVNULL)
-        ours = Times((time.perf_counter() - began,))
-    row = Row("whole reference run, cold compiler", ratio(slow, ours), 4.0, str(ours), f"plain, nothing saved: {slow}")
-    return [row]
 
 
 def _row(task: str, times: dict[str, Times], against: str, wanted: float, name: str = "plain fp32") -> Row:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,37 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int, wa
             if number >= warm_up:
                 taken[name].append(clock() - began)
     return {name: Times(tuple(seconds)) for name, seconds in taken.items()}
+
+
+def in_turns(commands: Mapping[str, Sequence[str]], seconds: float = 15, **options: Any) -> dict[str, Times]:
+    """The time that each command takes, where they stand still in turn: each goes on for ``seconds``, then the next.
+
+    ``options``: for ``subprocess.Popen``. CalledProcessError where one fails; the others are then ended.
+    """
+    running: dict[str, subprocess.Popen] = {}
+    taken, waiting = dict.fromkeys(commands, 0.0), deque(commands)
+    try:
+        while waiting:
+            name, began = waiting.popleft(), time.perf_counter()
+            if name in running:
+                os.killpg(running[name].pid, signal.SIGCONT)
+            else:
+                running[name] = subprocess.Popen(commands[name], start_new_session=True, **options)
+            try:
+                code = running[name].wait(seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(running[name].pid, signal.SIGSTOP)
+                waiting.append(name)
+            else:
+                del running[name]
+                if code:
+                    raise subprocess.CalledProcessError(code, commands[name])
+            taken[name] += time.perf_counter() - began
+    finally:
+        for process in running.values():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return {name: Times((total,)) for name, total in taken.items()}
 
 
 def ratio(slow: Times, fast: Times) -> float:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +18,7 @@ import torch
 from bench import gpu, plain, tasks, timing
 from bench.dashboard import live_run
 from bench.report import Row, table, write
-from bench.timing import Times, interleaved, ratio
+from bench.timing import Times, in_turns, interleaved, ratio
 from gptlab.config import ModelConfig, SamplingConfig
 from gptlab.loss import calc_loss_batch
 from gptlab.model import GPTModel
@@ -130,3 +134,30 @@ def test_the_run_that_pages_are_measured_on_is_live_and_grows(home: Path) -> Non
             time.sleep(0.05)
     assert run.status() == "interrupted"
     assert [row.step for row in run.log().steps] == list(range(run.log().steps_completed))
+
+
+def test_commands_stand_still_in_turn_and_each_ones_time_is_its_own(tmp_path: Path) -> None:
+    """Each notes when it is at work, in a loop that ends by itself: never both at a time."""
+    code = (
+        "import sys, time\n"
+        "for _ in range(40):\n"
+        "    open(sys.argv[1], 'a').write(sys.argv[2]); end = time.process_time() + 0.01\n"
+        "    while time.process_time() < end: pass\n"
+    )
+    log = tmp_path / "log"
+    times = in_turns({name: [sys.executable, "-c", code, str(log), name] for name in "ab"}, seconds=0.2)
+    told = log.read_text()
+    assert (told.count("a"), told.count("b")) == (40, 40)
+    turns = [len(list(group)) for _, group in itertools.groupby(told)]
+    assert len(turns) > 2
+    assert all(taken.median > 0 for taken in times.values())
+
+
+def test_a_command_that_fails_ends_the_others(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    endless = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
+    commands = {"endless": [sys.executable, "-c", endless], "fails": [sys.executable, "-c", "raise SystemExit(3)"]}
+    with pytest.raises(subprocess.CalledProcessError, match="status 3"):
+        in_turns(commands, seconds=1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
