@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from gptlab.events import Ended, Event, Phase, Warned, encode
+from gptlab.events import Ended, Event, Phase, Saved, Warned, encode
 from gptlab.launcher import inherited_or_taken_lock
 from gptlab.locks import sign
 from gptlab.runs import Run
@@ -90,7 +90,8 @@ def facts(run: Run, requests: Callable[[], str | None]) -> Iterator[Event]:
             initial=run.initial_weights,
             requests=requests,
         ):
-            last = event.step
+            if not isinstance(event, Saved):  # which, written beside the training, tells of an earlier step
+                last = event.step
             yield event
     except ValueError as error:
         _print(traceback.format_exc())
