@@ -41,7 +41,7 @@ FLOORS = (
     {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "token_history"}
     | {"grid", "script"},
     {"figures", "published_order", "coach", "verdict", "beams", "inspection", "perplexity", "copying", "queue"}
-    | {"estimate"},
+    | {"estimate", "saving"},
     {"loaders"},
     {"state"},
     {"epoch_look"},

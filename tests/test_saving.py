@@ -135,7 +135,7 @@ def test_a_stop_waits_for_what_is_being_written(
 
 def test_while_paused_the_end_of_a_save_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(monkeypatch)
-    events = run(folder, at({6: lambda: "pause", 9: held.may.set, 300: lambda: "resume"}))
+    events = run(folder, at({6: lambda: "pause", 9: held.may.set, 30: lambda: "resume"}))
     told = [e.phase if isinstance(e, Phase) else e.checkpoint for e in events if isinstance(e, Phase | Saved)]
     assert told[told.index("paused") + 1] == "step-000005"
 
