@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import streamlit as st
@@ -17,7 +18,7 @@ from pages.shared.draft import Draft, drop_fork, read_draft
 from pages.shared.exercise import exercise_ready
 from pages.shared.forking import fork_banner, fork_fault
 from pages.shared.look import duration, escape, number, roughly, size
-from pages.shared.run_picker import just_started, remember_start, run_label
+from pages.shared.run_picker import just_started, run_label, starts
 from pages.shared.starting import start_once
 from pages.shared.status_card import Fact, Standing, status_card
 from pages.shared.store import kept, store
@@ -117,10 +118,11 @@ def _news(seen: list[Run]) -> None:
 
 
 def _start(draft: Draft, name: str, seen: tuple[str, ...]) -> None:
+    mine = starts()
     try:
         with st.spinner("Starting …"):
             started = start_once(store(), draft.config, name=name, seen=seen, fork_of=draft.fork)
-            remember_start(started.run.id)  # a second press may end this script before the next line
+            mine[started.run.id] = time.monotonic()
             if draft.fork is not None:
                 drop_fork()  # the run after this one begins afresh
     except (ValueError, OSError) as error:

@@ -13,7 +13,7 @@ from pages.shared.store import kept
 NEW = "new"
 SETTLING = 5.0  # seconds in which the second press of a double click still arrives, from the address before the start
 _HEIGHT = 68  # pixels of the choice with its label: kept free until the browser has loaded the widget
-_BEGUN = "begun"  # the run that this session started last, and when
+_BEGUN = "begun"  # the runs that this session started, each with its moment
 
 
 def run_label(run: Run) -> str:
@@ -27,19 +27,25 @@ def run_label(run: Run) -> str:
 
 def show_in_url(run_id: str) -> None:
     """From the next rerun on this page shows that run."""
-    st.session_state.pop(_BEGUN, None)
+    starts().clear()
     st.query_params["run"] = run_id
 
 
-def remember_start(run_id: str) -> None:
-    """This session has just started that run: for a moment the page for a new one leads there."""
-    st.session_state[_BEGUN] = run_id, time.monotonic()
+def starts() -> dict[str, float]:
+    """The runs that this session has just started, each with its moment; for a little while the page leads there.
+
+    To be had before a run is started, and filled in after it: a second press ends the script wherever it next touches
+    the session's state, be it to write down what the first press did.
+    """
+    if _BEGUN not in st.session_state:
+        st.session_state[_BEGUN] = {}
+    return st.session_state[_BEGUN]
 
 
 def just_started() -> str | None:
     """The run that this session started a moment ago, whatever address a second press brought along."""
-    run_id, when = st.session_state.get(_BEGUN, (None, 0.0))
-    return run_id if time.monotonic() - when < SETTLING else None
+    fresh = [run_id for run_id, when in starts().items() if time.monotonic() - when < SETTLING]
+    return fresh[-1] if fresh else None
 
 
 def pick_run(store: RunStore, *, key: str = "run", label: str = "Run", new: str | None = None) -> Run | None:

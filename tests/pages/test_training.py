@@ -6,6 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from streamlit.runtime.scriptrunner_utils.exceptions import StopException
+from streamlit.runtime.state.safe_session_state import SafeSessionState
 
 from gptlab import launcher
 from gptlab.config import PRESETS
@@ -115,6 +117,31 @@ def test_the_second_press_of_a_double_click_leads_to_the_run_too_and_a_choice_le
     app.selectbox(key="run-or-new").select_index(0).run()
     assert app.query_params["run"] == "new"
     assert "Start" in buttons(app)
+
+
+def test_a_second_press_that_ends_the_script_once_the_run_is_started_leads_there_too(
+    launched: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit ends a script for a newer one wherever it touches the session's state, reading or writing."""
+    app = dashboard("training")
+    with monkeypatch.context() as pressed_again:
+        start = launcher.start
+
+        def end(*_: object) -> None:
+            pressed_again.undo()
+            raise StopException
+
+        def start_then_end(run: Run) -> None:
+            start(run)
+            for touched in ("__getitem__", "__setitem__", "__contains__"):
+                pressed_again.setattr(SafeSessionState, touched, end)
+
+        pressed_again.setattr(launcher, "start", start_then_end)
+        buttons(app)["Start"].click().run()
+    assert len(launched) == 1
+    app.query_params["run"] = "new"
+    app.run()
+    assert app.query_params["run"] == launched[0].id
 
 
 def test_start_is_disabled_with_the_reason_where_the_text_is_too_short(home: Path) -> None:
