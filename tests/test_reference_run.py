@@ -2,8 +2,8 @@
 
 The figures were made in fp32 on one processor. Another one adds up in another order, and training multiplies such a
 difference until, after some 40 steps, it reaches the fourth digit: the independent implementation itself then gives
-other digits (docs/measurements.md). So the figures are held where rounding cannot reach them, and wherever it does not; and
-everywhere the straightforward way of ``bench/plain.py``, run here, is held to the last digits.
+other digits (docs/measurements.md). So the figures are held where rounding cannot reach them, and wherever it does not;
+and everywhere the straightforward way of ``bench/plain.py``, run here, is held to the last digits.
 """
 
 from __future__ import annotations
