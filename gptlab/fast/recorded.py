@@ -37,14 +37,13 @@ def record(work: Work, batches: Sequence[Batch], keys: Tensor) -> RecordedStep |
     if torch.cuda.max_memory_allocated() > SHARE * torch.cuda.mem_get_info()[1]:
         return None
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-    generator = torch.cuda.default_generators[torch.cuda.current_device()]
-    as_it_was = generator.clone_state()
     try:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may pin memory meanwhile
             numbers = work(batches, keys.unbind(0))
     except BaseException:  # PyTorch then leaves the recorder's stream in use, and its random numbers being recorded
         torch.cuda.set_stream(stream)
-        generator.graphsafe_set_state(as_it_was)
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())  # of the copy nothing is recorded
         raise
     return RecordedStep(graph, batches, keys, numbers)
 
