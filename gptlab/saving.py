@@ -1,6 +1,6 @@
 """Checkpoints written while training goes on: of a copy of the weights, one at a time, in a thread.
 
-Writing 124M weights and what training needs to go on takes a disk four seconds, copying them half a one.
+Writing 124M weights and what training needs to go on takes a disk four seconds, copying them a quarter of one.
 """
 
 from __future__ import annotations
