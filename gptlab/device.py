@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from gptlab.config import RunConfig
 
 
+_SHARE = Path("/sys/fs/cgroup")  # where Linux says what a container may have
+
+
 @dataclass(frozen=True)
 class DeviceInfo:
     """A device: the name that a configuration uses, a label for people, its memory (None: not known)."""
@@ -53,9 +56,9 @@ def _cpu_memory() -> int | None:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
-            total = min(total, int(Path(limit).read_text()))
+            total = min(total, int((_SHARE / limit).read_text()))
         except (OSError, ValueError):
             continue
     return total
@@ -66,10 +69,9 @@ def free_memory() -> int:
     import psutil
 
     free = psutil.virtual_memory().available
-    group = Path("/sys/fs/cgroup")
     try:
-        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-        facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        left = int((_SHARE / "memory.max").read_text()) - int((_SHARE / "memory.current").read_text())
+        facts = dict(line.split() for line in (_SHARE / "memory.stat").read_text().splitlines())
         free = min(free, left + int(facts["inactive_file"]))  # of the files read or written: given up when asked for
     except (OSError, ValueError, KeyError):
         pass  # no share is set, or there are none on such a system

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
 import pytest
 import torch
 
 from gptlab import device
 from gptlab.config import RunConfig
-from gptlab.device import available_devices, pick_device, precision_for, resolve_precision
+from gptlab.device import available_devices, free_memory, pick_device, precision_for, resolve_precision
 from gptlab.fast import precision
 
 
@@ -14,6 +18,21 @@ def test_the_cpu_is_always_there_and_comes_last() -> None:
     assert last.name == "cpu"
     assert "core" in last.label
     assert last.memory_bytes is None or last.memory_bytes > 1e8
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "free"), [("1000", 900, 150), ("1000", 1100, 0), ("max", 900, 10**6), (None, 900, 10**6)]
+)
+def test_free_memory_is_what_a_container_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, used: int, free: int
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**6))
+    monkeypatch.setattr(device, "_SHARE", tmp_path)
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    (tmp_path / "memory.stat").write_text("anon 700\ninactive_file 50\n")
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+    assert free_memory() == free
 
 
 def test_a_device_that_is_not_here_is_refused_with_those_that_are() -> None:

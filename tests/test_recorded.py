@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,13 +13,13 @@ from torch import Tensor
 from gptlab.events import Ended, Evaluated, Event, Stepped, Warned
 from gptlab.fast import recorded as module
 from gptlab.fast.fused import FusedLoss
-from gptlab.fast.recorded import Batch, RecordedStep
+from gptlab.fast.recorded import AHEAD, Batch, RecordedStep
 from gptlab.state import TrainState
 from gptlab.training import train
 from tests.small_models import parts, run_config
 
 SECTIONS: dict[str, dict[str, Any]] = {
-    "plain": {},
+    "plain": {"optim": {"warmup_steps": 6}},
     "dropout": {"model": {"drop_rate": 0.3}},
     "accumulated-clipped": {
         "optim": {"grad_accumulation": 3, "grad_clip": 0.05},
@@ -37,33 +37,50 @@ def numbers(events: list[Event]) -> list[tuple]:
     return steps + [(e.step, e.train_loss, e.val_loss) for e in events if isinstance(e, Evaluated)]
 
 
-class _Played:
-    """What is recorded, without a GPU: the same work on the same memory, done again at each call."""
+class _Graph:
+    """What is recorded, without a GPU: the same work on the same memory, done again each time."""
 
     def __init__(self, state: TrainState) -> None:
         size, length = state.config.data.batch_size, state.config.model.context_length
+        self.state, self.played = state, 0
         rooms = torch.zeros(state.config.optim.grad_accumulation, 2, size, length, dtype=torch.long)
-        self.batches: Sequence[Batch] = [(inputs, targets) for inputs, targets in rooms]
-        self.keys = state._keys(len(rooms))
-        self.state, self.calls = state, 0
+        batches: Sequence[Batch] = [(inputs, targets) for inputs, targets in rooms]
+        numbers = torch.zeros(len(batches) + 1)
+        self.step = RecordedStep(self, batches, state._keys(len(batches)), numbers)  # type: ignore[arg-type]
 
-    def fits(self, batches: Sequence[Batch]) -> bool:
-        return RecordedStep.fits(self, batches)  # type: ignore[arg-type]
+    def replay(self) -> None:
+        self.played += 1
+        self.step.numbers.copy_(self.state._unread(self.step.batches, self.step.keys.unbind(0)))
 
-    def __call__(self, batches: Sequence[Batch], keys: Tensor) -> Tensor:
-        self.calls += 1
-        for room, batch in zip(self.batches, batches, strict=True):
-            for into, ids in zip(room, batch, strict=True):
-                into.copy_(ids)
-        self.keys.copy_(keys)
-        return self.state._unread(self.batches, self.keys.unbind(0))
+
+class _Event:
+    """The end of a step on the device, and who waited for it."""
+
+    made: ClassVar[list[_Event]] = []
+
+    def record(self) -> None:
+        self.made.append(self)
+        self.waited_for_by: int | None = None
+
+    def synchronize(self) -> None:
+        self.waited_for_by = len(self.made)
+
+
+@pytest.fixture(autouse=True)
+def events(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[_Event]:
+    """The ends of steps, but where there is a GPU to tell them."""
+    monkeypatch.setattr(_Event, "made", [])
+    if request.node.get_closest_marker("cuda") is None:
+        monkeypatch.setattr(torch.cuda, "Event", _Event)
+    return _Event.made
 
 
 def build(fused: bool, **sections: Any) -> TrainState:
     """A state as on a GPU, on the CPU: its steps are read later, and made by the fused loss where that is asked for."""
     state = TrainState.build(run_config(**sections), parts())
     optim = state.config.optim
-    state.optimizer = torch.optim.AdamW(state.model.parameters(), optim.learning_rate, optim.betas, fused=True)
+    rate = torch.tensor(optim.learning_rate)  # where what is recorded reads it
+    state.optimizer = torch.optim.AdamW(state.model.parameters(), rate, optim.betas, fused=True)
     state.reads_later = True
     if fused:
         state.fused = FusedLoss(state.model, torch.float32, seed=5)
@@ -72,14 +89,32 @@ def build(fused: bool, **sections: Any) -> TrainState:
 
 @pytest.mark.parametrize("fused", [False, True], ids=["textbook", "fused"])
 @pytest.mark.parametrize("sections", SECTIONS.values(), ids=SECTIONS)
-def test_batches_of_the_usual_shape_go_the_recorded_way_with_their_own_masks(sections: dict, fused: bool) -> None:
+def test_batches_of_the_usual_shape_go_the_recorded_way_with_their_own_masks(
+    monkeypatch: pytest.MonkeyPatch, sections: dict, fused: bool
+) -> None:
     one_by_one, state = build(fused, **sections), build(fused, **sections)
-    state.recorded = played = _Played(state)  # type: ignore[assignment]
+    graph = _Graph(state)
+    monkeypatch.setattr(TrainState, "record", lambda self: setattr(self, "recorded", graph.step))
     events = told(state)
+    monkeypatch.setattr(TrainState, "record", lambda _: None)
     assert numbers(events) == numbers(told(one_by_one))
     steps = sum(isinstance(event, Stepped) for event in events)
     short = "data" in sections  # there each epoch ends with a step of fewer or smaller batches
-    assert steps / 2 <= played.calls < steps if short else played.calls == steps
+    assert steps / 2 <= graph.played < steps if short else graph.played == steps
+    assert state.recorded is None  # nor the memory that it keeps
+
+
+def test_what_a_step_told_stays_and_no_more_than_a_few_are_started_ahead(events: list[_Event]) -> None:
+    state = build(False)
+    graph, batches = _Graph(state), next(iter(state.groups()))
+    first = graph.step(batches, graph.step.keys)
+    told = first.clone()
+    for _ in range(AHEAD + 2):
+        graph.step(batches, graph.step.keys)
+    assert torch.equal(first, told)
+    assert not torch.equal(first, graph.step.numbers)
+    # the step after AHEAD others waits for the first of them
+    assert [event.waited_for_by for event in events] == [AHEAD, AHEAD + 1, AHEAD + 2] + [None] * AHEAD
 
 
 def test_keys_made_beforehand_are_those_made_on_the_way() -> None:

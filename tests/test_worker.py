@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gptlab import worker
+from gptlab import training, worker
 from gptlab.config import PRESETS
-from gptlab.events import Ended, Event, Phase
+from gptlab.events import Ended, Event, Phase, Saved
 from gptlab.launcher import take_lock
 from gptlab.runs import Run, RunStore
 
@@ -84,3 +84,15 @@ def test_a_run_that_ends_on_a_disk_still_full_says_how_in_its_log(
     os.close(lock)
     assert written == seen[-kept:]
     assert not (run.path / ".reserve").exists()
+
+
+def test_a_late_word_of_a_checkpoint_does_not_set_the_step_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: object, **__: object) -> Iterator[Event]:
+        yield Phase(phase="training", step=9)
+        yield Saved(step=8, checkpoint="step-000009", reason="epoch", epoch=1)
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(training, "train", train)
+    ended = list(worker.facts(run, lambda: None))[-1]
+    assert isinstance(ended, Ended)
+    assert (ended.reason, ended.step) == ("failed", 9)
