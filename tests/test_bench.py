@@ -149,7 +149,7 @@ def test_commands_stand_still_in_turn_and_each_ones_time_is_its_own(tmp_path: Pa
     told = log.read_text()
     assert (told.count("a"), told.count("b")) == (40, 40)
     turns = [len(list(group)) for _, group in itertools.groupby(told)]
-    assert len(turns) > 2
+    assert max(turns[1:-1]) >= 4  # where both are at work they alternate from word to word
     assert all(taken.median > 0 for taken in times.values())
 
 

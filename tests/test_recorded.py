@@ -117,6 +117,31 @@ def test_what_a_step_told_stays_and_no_more_than_a_few_are_started_ahead(events:
     assert [event.waited_for_by for event in events] == [AHEAD, AHEAD + 1, AHEAD + 2] + [None] * AHEAD
 
 
+def test_only_batches_of_the_recorded_shapes_fit() -> None:
+    state = build(False, optim={"grad_accumulation": 2})
+    step, (batch, other) = _Graph(state).step, next(iter(state.groups()))
+    assert step.fits([batch, other])
+    assert not step.fits([batch])
+    assert not step.fits([batch, (other[0][:1], other[1][:1])])
+
+
+def test_a_step_follows_the_rate_and_the_keys_that_it_is_given() -> None:
+    state = build(True, model={"drop_rate": 0.5})
+    batches = next(iter(state.groups()))
+    state.optimise_unread(batches, 1e-2)
+    before = [p.detach().clone() for p in state.model.parameters()]
+    state.optimise_unread(batches, 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
+    fused, told = state.fused, []
+    assert fused is not None
+    state._set(0.0)
+    for step in (1, 1, 2):
+        torch.manual_seed(0)  # of the attention weights' masks
+        told.append(state._unread(batches, [fused.keys(step, 0)]))
+    assert torch.equal(told[0], told[1])
+    assert not torch.equal(told[0], told[2])
+
+
 def test_keys_made_beforehand_are_those_made_on_the_way() -> None:
     state = build(True, model={"drop_rate": 0.5})
     fused, batch = state.fused, next(iter(state.groups()))[0]

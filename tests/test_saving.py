@@ -41,13 +41,16 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "save_checkpoint") -> None:
         self.may, self.real, self.threads = threading.Event(), getattr(checkpoint, name), list[bool]()
+        self.resumes: list[dict] = []  # what is in each one's resume.pt, before a later one takes its place
         monkeypatch.setattr(checkpoint, name, self)
 
     def __call__(self, *arguments: Any, **facts: Any) -> Any:
         beside = threading.current_thread() is not threading.main_thread()
         self.threads.append(beside)
         assert not beside or self.may.wait(LIMIT)
-        return self.real(*arguments, **facts)
+        place = self.real(*arguments, **facts)
+        self.resumes.append(read_resume(place))
+        return place
 
 
 def at(times: dict[int, Callable[[], str | None]]) -> Callable[[], str | None]:
@@ -81,6 +84,7 @@ def test_what_is_written_late_is_what_training_had_then(
     sections = {"train": {"keep_checkpoints": None}, "model": {"drop_rate": 0.3}}
     with monkeypatch.context() as at_once:
         at_once.setattr(saving, "LARGE", math.inf)
+        its_resumes = Held(at_once).resumes
         right = run(tmp_path / "at-once", **sections)
     held = Held(monkeypatch)
     events = run(folder, at({8: held.may.set}), **sections)
@@ -91,7 +95,8 @@ def test_what_is_written_late_is_what_training_had_then(
     for place in ("step-000005", "step-000010", "best"):
         ours, its = (load_model(root / place).state_dict() for root in (folder, tmp_path / "at-once"))
         assert same(dict(ours), dict(its))
-    assert same(read_resume(folder / "step-000010"), read_resume(tmp_path / "at-once" / "step-000010"))
+    assert [resume["step"] for resume in its_resumes] == [5, 10]
+    assert all(same(ours, its) for ours, its in zip(held.resumes, its_resumes, strict=True))
 
 
 def test_a_run_that_died_goes_on_from_what_was_written_beside_it(folder: Path, tmp_path: Path) -> None:
@@ -115,6 +120,17 @@ def test_a_second_save_waits_for_the_first_and_the_end_for_all(folder: Path, mon
     assert events[-1].reason == "finished"
     assert len(step_checkpoints(folder)) >= 1
     assert not list(folder.glob(".*"))
+
+
+def test_what_need_not_be_kept_goes_while_the_run_goes_on(folder: Path) -> None:
+    there: list[list[str]] = []
+
+    def look() -> None:
+        there.append([path.name for path in step_checkpoints(folder)])
+
+    run(folder, at(dict.fromkeys(range(15), look)), train={"num_epochs": 3, "keep_checkpoints": 1})
+    assert ["step-000005"] in there
+    assert there[-1] == ["step-000010"]
 
 
 @pytest.mark.parametrize(("wish", "left"), [("stop", ["step-000005", "step-000007"]), ("discard", [])])
