@@ -11,6 +11,7 @@ from bench import plain
 from bench.contestants import HuggingFace, model_config
 from bench.report import Row
 from bench.timing import Times, interleaved, ratio
+from gptlab.acceleration import compile_step, record_step
 from gptlab.config import RunConfig
 from gptlab.estimate import flops_per_batch
 from gptlab.state import TrainState
@@ -56,7 +57,7 @@ def ours(shape: plain.Shape, size: int, device: str) -> Step:
     n_tokens = size * shape.context_length + 1
     ids = torch.randint(shape.vocab_size, (n_tokens,), generator=torch.Generator().manual_seed(1))
     state = TrainState.build(config, (ids, ids))
-    if reason := state.compile() or state.record():
+    if reason := compile_step(state) or record_step(state):
         raise RuntimeError(reason)
     (batches,) = state.groups()
     return lambda: state.optimise_unread(batches, 4e-4)

@@ -2,15 +2,16 @@
 
 A run is a folder; training writes facts into it, everything else reads them.
 
-==================  ==========================================================================
+==================  ========================================================================================
 what is it trained  ``config``, ``parsing`` (settings), ``corpus``, ``tokenizer``, ``dataset`` (text to batches)
-the model           ``model``, ``loss``, ``schedule``, ``training``, ``sampling``, ``checkpoint``, ``interop``
+the model           ``model``, ``loss``, ``schedule``, ``sampling``, ``checkpoint``, ``interop``
+its training        ``training`` (the loop), ``state`` (a step), ``acceleration``, ``saving``, ``epoch_look``
 looking inside      ``distribution``, ``beams``, ``inspection``, ``explain``, ``token_history``, ``perplexity``
 a run               ``events``, ``log`` (facts), ``runs`` (folders), ``launcher``, ``worker`` (processes), ``fork``
 what it says        ``metrics``, ``coach`` (its curves); ``published``, ``verdict``, ``published_order`` (the exercise)
 many runs           ``grid``, ``queue``, ``runner`` (one after another), ``summary``, ``report``, ``script``
 around it           ``home`` (data folder), ``device``, ``estimate``, ``figures``, ``export``
-==================  ==========================================================================
+==================  ========================================================================================
 
 The names below load their module, and torch with it, when they are first used: importing this package is cheap.
 """

@@ -1,4 +1,4 @@
-"""Steps whose loss and gradient norm are still on the device, read together a few times a second.
+"""Steps whose loss and gradient norm are still on the device, read together a few times a second; and their speed.
 
 A GPU is told what to do next while it still works; asking it for a number makes everybody wait until it is done. One
 question for many steps costs as much as one for a single step.
@@ -6,7 +6,9 @@ question for many steps costs as much as one for a single step.
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +16,8 @@ import torch
 from torch import Tensor
 
 READ_BACK_SECONDS = 0.25
+WARM_UP_STEPS = 2  # not counted in the speed: caches are cold, kernels are being chosen
+SPEED_WINDOW = 20  # steps that the speed is the mean of
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,22 @@ def _numbers(waiting: list[Made]) -> Iterator[tuple[float, float]]:
             yield sum(losses), norm
         else:
             yield made.numbers
+
+
+class Speed:
+    """Tokens per second over the last steps."""
+
+    def __init__(self) -> None:
+        self.recent: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
+        self.n_steps = 0
+
+    def add(self, n_tokens: int, seconds: float) -> None:
+        """Count one step."""
+        self.n_steps += 1
+        if self.n_steps > WARM_UP_STEPS:
+            self.recent.append((n_tokens, seconds))
+
+    def tokens_per_second(self) -> float:
+        """NaN before any step counts."""
+        seconds = sum(seconds for _, seconds in self.recent)
+        return sum(tokens for tokens, _ in self.recent) / seconds if seconds else math.nan

@@ -111,6 +111,7 @@ def _time_steps(config: RunConfig, began: float) -> Timing:
     """Time the parts of a run, here and now. Random token ids: what they are does not matter."""
     import torch
 
+    from gptlab.acceleration import compile_step, record_step, wants_to_compile
     from gptlab.checkpoint import save_weights
     from gptlab.config import SamplingConfig
     from gptlab.loss import calc_loss_loader
@@ -123,9 +124,9 @@ def _time_steps(config: RunConfig, began: float) -> Timing:
         data={"stride": None, "num_workers": 0}, optim={"grad_accumulation": 1, "warmup_steps": 0}
     )
     state = TrainState.build(config, (ids, ids[:0]))
-    if state.wants_to_compile():
-        state.compile()
-    state.record()
+    if wants_to_compile(state):
+        compile_step(state)
+    record_step(state)
     (batch,) = next(state.groups())
     optimise = state.optimise_unread if state.reads_later else state.optimise
 

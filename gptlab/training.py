@@ -11,29 +11,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 
-from gptlab import checkpoint, saving
+from gptlab import checkpoint
+from gptlab.acceleration import compile_step, record_step, wants_to_compile
 from gptlab.checkpoint import load_weights
 from gptlab.config import RunConfig
 from gptlab.epoch_look import EpochLook
-from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Saved, Started, Stepped, Warned
+from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Started, Stepped, Warned
 from gptlab.loaders import Data
-from gptlab.model import GPTModel
 from gptlab.out_of_memory import is_out_of_memory, lower_this
-from gptlab.readback import Made, ReadBack
+from gptlab.readback import Made, ReadBack, Speed
+from gptlab.saving import Checkpoints
 from gptlab.schedule import learning_rate_at
 from gptlab.state import Batch, TrainState
 
 __all__ = ["TrainState", "train"]
 
-WARM_UP_STEPS = 2  # not counted in tokens per second: caches are cold, kernels are being chosen
-SPEED_WINDOW = 20  # steps that tokens per second is the mean of
 PAUSE_POLL_SECONDS = 0.1
 Steps = Generator[Event, None, bool]  # yields events; returns whether training goes on
 
@@ -76,7 +73,7 @@ def train(
         while True:
             with state.streams:
                 event = next(events, None)
-                completed, kept = state.step, trainer.kept()
+                completed, kept = state.step, trainer.checkpoints.newest()
             if event is None:
                 return
             yield event
@@ -87,15 +84,6 @@ def train(
     finally:
         if state is not None:
             state.recorded = None  # with the memory that it keeps
-
-
-class _Checkpoint(NamedTuple):
-    """What is being written, and why."""
-
-    completed: int  # optimiser steps
-    step: int  # index of the last of them
-    reason: str
-    epoch: int
 
 
 class _Trainer:
@@ -112,13 +100,10 @@ class _Trainer:
     ) -> None:
         self.config, self.state, self.run = config, state, run
         self.folder, self.requests, self.sleep = folder, requests, sleep
-        self.saved_step: int | None = None  # steps completed when the newest checkpoint was saved
         self.last_step = 0  # index of the last optimiser step made, for the events
         self.pause_next = False
-        self.timed: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
-        self.steps_here = 0
-        self.unread = ReadBack()
-        self.writer = saving.Writer()
+        self.unread, self.speed = ReadBack(), Speed()
+        self.checkpoints = Checkpoints(state, folder, config.train.keep_checkpoints, lambda: self.last_step)
         self.look = EpochLook(config.train, state)
 
     def events(self, resume_from: Path | None, restarted: bool, initial: Path | None) -> Iterator[Event]:
@@ -144,12 +129,11 @@ class _Trainer:
                 return
             if self._last_reason():
                 if not saved:
-                    yield self.ended("failed", f"The last checkpoint could not be saved. {self.kept()}")
+                    yield self.ended("failed", f"The last checkpoint could not be saved. {self.checkpoints.newest()}")
                     return
                 break
             yield self._phase("training")
-        if self.folder is not None:
-            checkpoint.keep_newest(self.folder, self.config.train.keep_checkpoints, finished=True)
+        self.checkpoints.finish()
         yield self.ended("finished", f"{self._last_reason()} {self._best()}".strip())
 
     def _prepare(self, resume_from: Path | None, restarted: bool, initial: Path | None) -> Iterator[Event]:
@@ -164,7 +148,7 @@ class _Trainer:
         if over := self._last_reason():
             raise ValueError(f"{over} There is nothing left to train: start a new run with more epochs or steps.")
         self.last_step = max(state.step - 1, 0)
-        self.saved_step = state.step if found is not None else None
+        self.checkpoints.saved_step = state.step if found is not None else None
         if found is not None or restarted or resume_from is not None:
             yield Resumed(step=state.step, device=str(state.device), threads=torch.get_num_threads())
         yield Started(
@@ -179,12 +163,12 @@ class _Trainer:
         )
         for message in [*remarks, *(state.warnings if found is None else ())]:
             yield self._warned(message)
-        if state.wants_to_compile():
+        if wants_to_compile(state):
             yield self._phase("compiling")
-            reason = state.compile()
+            reason = compile_step(state)
             if reason is not None:
                 yield self._warned(f"The model could not be compiled, so it trains without that: {reason}")
-        reason = state.record()
+        reason = record_step(state)
         if reason is not None:
             yield self._warned(f"The step could not be recorded, so its parts are started one by one: {reason}")
 
@@ -197,7 +181,7 @@ class _Trainer:
                 return False
             yield self._phase("paused")
         while True:
-            yield from self._written(wait=False)
+            yield from self.checkpoints.written(wait=False)
             wish = self.requests()
             if wish is not None and not (yield from self._read_back()):
                 return False
@@ -247,7 +231,7 @@ class _Trainer:
         """What the steps measured that were made since this was last asked for."""
         for read in self.unread.read():
             made, applied = read.made, math.isfinite(read.loss) and math.isfinite(read.norm)
-            self._time(made.n_tokens, read.seconds)
+            self.speed.add(made.n_tokens, read.seconds)
             if not applied:
                 self.state.take_back(made.step, made.tokens_before)
                 self.last_step = made.step
@@ -259,16 +243,13 @@ class _Trainer:
                 loss=read.loss,
                 learning_rate=made.learning_rate,
                 grad_norm=read.norm,
-                tokens_per_second=self._tokens_per_second(),
+                tokens_per_second=self.speed.tokens_per_second(),
             )
             if not applied:
-                yield from self._written(wait=True)
+                yield from self.checkpoints.written(wait=True)
                 what = "gradient" if math.isfinite(read.loss) else "loss"
-                yield self.ended(
-                    "failed",
-                    f"The {what} of step {made.step:,} is not a finite number, so that step was not applied: "
-                    f"lower learning_rate (now {self.config.optim.learning_rate:g}) or set grad_clip. {self.kept()}",
-                )
+                why = f"The {what} of step {made.step:,} is not a finite number"
+                yield self._diverged(f"{why}, so that step was not applied")
                 return False
         return True
 
@@ -279,11 +260,8 @@ class _Trainer:
         yield Evaluated(
             step=self.last_step, epoch=epoch, tokens_seen=state.tokens_seen, train_loss=train_loss, val_loss=val_loss
         )
-        if state.best_step == state.step and self.folder is not None:
-            folder, step, facts = self.folder, state.step, {"epoch": epoch, "val_loss": val_loss}
-            yield from self._write(
-                "best", epoch, lambda model, _: checkpoint.save_best(folder, model, step, **facts), wait=False
-            )
+        if state.best_step == state.step:
+            yield from self.checkpoints.save_best(epoch, val_loss)
         yield self._phase("training")
 
     def _look(self, epoch: int) -> Iterator[Event]:
@@ -292,90 +270,27 @@ class _Trainer:
         yield from self.look.probes(self.last_step, epoch)
 
     def _save(self, reason: str, epoch: int, *, wait: bool) -> Generator[Event, None, bool | None]:
-        """Save a checkpoint to resume from; without ``wait`` it may be written while training goes on.
-
-        False: it cannot be written. None: the weights are spoilt, it is over.
-        """
-        state, folder = self.state, self.folder
-        if folder is None:
-            return True
-        yield from self._written(wait=True)
-        if not state.is_finite():
-            yield self.ended(
-                "failed",
-                f"After {_steps(state.step)} some weights are no longer finite numbers, so they were not saved: "
-                f"lower learning_rate (now {self.config.optim.learning_rate:g}) or set grad_clip. {self.kept()}",
-            )
+        """Save a checkpoint. False: it cannot be written. None: the weights are spoilt, it is over."""
+        yield from self.checkpoints.written(wait=True)
+        if self.folder is not None and not self.state.is_finite():
+            made = _steps(self.state.step)
+            yield self._diverged(f"After {made} some weights are no longer finite numbers, so they were not saved")
             return None
-        if self.saved_step == state.step:
-            name = checkpoint.checkpoint_name(state.step)
-            yield Saved(step=self.last_step, checkpoint=name, reason=reason, epoch=epoch)
-            return True
-        step, facts = state.step, {"epoch": epoch, "tokens_seen": state.tokens_seen}
-
-        def write(model: GPTModel, resume: Mapping[str, Any]) -> None:
-            checkpoint.save_checkpoint(folder, model, step, resume, **facts)
-            checkpoint.keep_newest(folder, self.config.train.keep_checkpoints)
-
-        return (yield from self._write(reason, epoch, write, wait=wait, resume=state.resume_facts()))
-
-    def _write(
-        self, reason: str, epoch: int, write: Callable[..., object], *, wait: bool, resume: dict[str, Any] | None = None
-    ) -> Steps:
-        """Let ``write`` put model and ``resume`` on the disk: beside the training, from a copy, where that pays."""
-        state = self.state
-        yield from self._written(wait=True)
-        yield self._phase("saving")
-        model, beside = state.model, not wait and saving.pays(checkpoint.size(state.model, resume))
-        if beside:
-            model, resume = saving.copy_of(model), saving.in_memory(resume)
-        self.writer.begin(
-            lambda: write(model, resume), _Checkpoint(state.step, self.last_step, reason, epoch), beside=beside
-        )
-        return (yield from self._written(wait=not beside))
-
-    def _written(self, *, wait: bool) -> Steps:
-        """Tell of what was being written, once it is, or was not. Returns whether there was no fault."""
-        if wait and self.writer.busy:
-            yield self._phase("saving")
-        written = self.writer.ended(wait=wait)
-        if written is None:
-            return True
-        what: _Checkpoint = written.what
-        if written.error is not None:
-            yield self._warned(f"{written.error} {'Training goes on.' if what.reason == 'best' else self.kept()}")
-            return False
-        name = checkpoint.BEST
-        if what.reason != "best":
-            name, self.saved_step = checkpoint.checkpoint_name(what.completed), what.completed
-        yield Saved(step=what.step, checkpoint=name, reason=what.reason, epoch=what.epoch)
-        return True
+        return (yield from self.checkpoints.save(reason, epoch, wait=wait))
 
     def _stop(self, epoch: int) -> Iterator[Event]:
         saved = yield from self._save("stopped", epoch, wait=True)
         if saved is not None:
             stopped = f"Stopped after {_steps(self.state.step)}, in epoch {epoch}."
-            how = (
-                "Resuming goes on from there." if saved and self.folder is not None else "It could not be saved there."
-            )
-            yield self.ended("stopped", f"{stopped} {self.kept()} {how if self.folder is not None else ''}".strip())
+            how = "Resuming goes on from there." if saved else "It could not be saved there."
+            kept = f"{self.checkpoints.newest()} {how if self.folder is not None else ''}"
+            yield self.ended("stopped", f"{stopped} {kept}".strip())
 
     def _discard(self) -> Iterator[Event]:
-        yield from self._written(wait=True)
-        if self.folder is not None:
-            checkpoint.remove_all(self.folder)
+        yield from self.checkpoints.written(wait=True)
+        self.checkpoints.remove_all()
         message = f"Stopped after {_steps(self.state.step)}; its checkpoints were deleted, its log is kept."
         yield self.ended("discarded", message)
-
-    def kept(self) -> str:
-        """What is on disk, as a sentence."""
-        if self.folder is None:
-            return "Nothing is saved, because no folder for checkpoints was given."
-        if self.saved_step is None:
-            return "No checkpoint to go on from has been saved."
-        earlier = self.state.step - self.saved_step
-        when = f", {earlier:,} step{'s' * (earlier > 1)} earlier" if earlier else ""
-        return f"The newest checkpoint is {checkpoint.checkpoint_name(self.saved_step)}{when}."
 
     def _best(self) -> str:
         state = self.state
@@ -392,20 +307,16 @@ class _Trainer:
             return f"Ended early after {_steps(state.step)}: {patience} evaluations without a better validation loss."
         return ""
 
-    def _time(self, tokens: int, seconds: float) -> None:
-        self.steps_here += 1
-        if self.steps_here > WARM_UP_STEPS:
-            self.timed.append((tokens, seconds))
-
-    def _tokens_per_second(self) -> float:
-        seconds = sum(seconds for _, seconds in self.timed)
-        return sum(tokens for tokens, _ in self.timed) / seconds if seconds else math.nan
-
     def _phase(self, phase: str) -> Phase:
         return Phase(step=self.last_step, phase=phase)
 
     def _warned(self, message: str) -> Warned:
         return Warned(step=self.last_step, message=message)
+
+    def _diverged(self, what: str) -> Ended:
+        rate = self.config.optim.learning_rate
+        remedy = f"lower learning_rate (now {rate:g}) or set grad_clip"
+        return self.ended("failed", f"{what}: {remedy}. {self.checkpoints.newest()}")
 
     def ended(self, reason: str, message: str) -> Ended:
         return Ended(step=self.last_step, reason=reason, message=message)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from gptlab.acceleration import compile_step
 from gptlab.config import PRESETS, RunConfig
 from gptlab.events import Ended, Evaluated, Event, Phase, Started, Stepped, Warned
 from gptlab.fast.compiling import automatic, missing, pays, pays_on_gpu
@@ -62,7 +63,7 @@ def test_a_fast_run_follows_the_textbook_run(precision: str, sections: dict) -> 
 @pytest.mark.usefixtures("uncompiled")
 def test_evaluations_multiply_as_the_steps_do(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = TrainState.build(config(), parts())
-    assert fast.compile() is None
+    assert compile_step(fast) is None
     asked: list[int] = []
     monkeypatch.setattr(Engine, "loss", lambda self, ids, targets: asked.append(len(ids)) or 3.5)
     assert fast.evaluate() == (3.5, 3.5)
@@ -117,7 +118,7 @@ def test_a_checkpoint_of_the_fast_step_can_be_resumed_by_the_textbook(tmp_path: 
 def test_a_step_whose_gradient_is_no_number_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Engine, "norm", lambda _: float("nan"))
     state = TrainState.build(config(), parts())
-    assert state.compile() is None
+    assert compile_step(state) is None
     before = [p.detach().clone() for p in state.model.parameters()]
     (batches, *_) = state.groups()
     state.optimise(batches, 0.1)

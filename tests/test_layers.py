@@ -41,10 +41,10 @@ FLOORS = (
     {"corpus", "launcher", "loss", "sampling", "checkpoint", "interop", "panels", "summary", "token_history"}
     | {"grid", "script"},
     {"figures", "published_order", "coach", "verdict", "beams", "inspection", "perplexity", "copying", "queue"}
-    | {"estimate", "saving"},
+    | {"estimate"},
     {"loaders"},
     {"state"},
-    {"epoch_look"},
+    {"epoch_look", "acceleration", "saving"},
     {"training", "step_timing", "explain", "report"},
     {"prediction"},
     {"preflight", "worker"},

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gptlab.acceleration import record_step
 from gptlab.events import Ended, Evaluated, Event, Stepped, Warned
 from gptlab.fast import recorded as module
 from gptlab.fast.fused import FusedLoss
@@ -46,11 +47,11 @@ class _Graph:
         rooms = torch.zeros(state.config.optim.grad_accumulation, 2, size, length, dtype=torch.long)
         batches: Sequence[Batch] = [(inputs, targets) for inputs, targets in rooms]
         numbers = torch.zeros(len(batches) + 1)
-        self.step = RecordedStep(self, batches, state._keys(len(batches)), numbers)  # type: ignore[arg-type]
+        self.step = RecordedStep(self, batches, state.mask_keys(len(batches)), numbers)  # type: ignore[arg-type]
 
     def replay(self) -> None:
         self.played += 1
-        self.step.numbers.copy_(self.state._unread(self.step.batches, self.step.keys.unbind(0)))
+        self.step.numbers.copy_(self.state.unread_step(self.step.batches, self.step.keys.unbind(0)))
 
 
 class _Event:
@@ -94,9 +95,9 @@ def test_batches_of_the_usual_shape_go_the_recorded_way_with_their_own_masks(
 ) -> None:
     one_by_one, state = build(fused, **sections), build(fused, **sections)
     graph = _Graph(state)
-    monkeypatch.setattr(TrainState, "record", lambda self: setattr(self, "recorded", graph.step))
+    monkeypatch.setattr("gptlab.training.record_step", lambda state: setattr(state, "recorded", graph.step))
     events = told(state)
-    monkeypatch.setattr(TrainState, "record", lambda _: None)
+    monkeypatch.setattr("gptlab.training.record_step", lambda _: None)
     assert numbers(events) == numbers(told(one_by_one))
     steps = sum(isinstance(event, Stepped) for event in events)
     short = "data" in sections  # there each epoch ends with a step of fewer or smaller batches
@@ -137,7 +138,7 @@ def test_a_step_follows_the_rate_and_the_keys_that_it_is_given() -> None:
     state._set(0.0)
     for step in (1, 1, 2):
         torch.manual_seed(0)  # of the attention weights' masks
-        told.append(state._unread(batches, [fused.keys(step, 0)]))
+        told.append(state.unread_step(batches, [fused.keys(step, 0)]))
     assert torch.equal(told[0], told[1])
     assert not torch.equal(told[0], told[2])
 
@@ -156,7 +157,7 @@ def test_keys_made_beforehand_are_those_made_on_the_way() -> None:
 
 def test_a_step_that_cannot_be_recorded_is_warned_of_and_made(monkeypatch: pytest.MonkeyPatch) -> None:
     right = numbers(told(build(False)))
-    monkeypatch.setattr(TrainState, "record", lambda _: "RuntimeError: not here")
+    monkeypatch.setattr("gptlab.training.record_step", lambda _: "RuntimeError: not here")
     events = told(build(False))
     warnings = [event.message for event in events if isinstance(event, Warned)]
     assert warnings[-1] == "The step could not be recorded, so its parts are started one by one: RuntimeError: not here"
@@ -165,7 +166,7 @@ def test_a_step_that_cannot_be_recorded_is_warned_of_and_made(monkeypatch: pytes
 
 def test_on_a_cpu_nothing_is_recorded() -> None:
     state = build(False)
-    assert state.record() is None
+    assert record_step(state) is None
     assert state.recorded is None
 
 
@@ -183,7 +184,7 @@ def test_recorded_steps_are_those_made_one_by_one(monkeypatch: pytest.MonkeyPatc
     events = told(on_gpu(**sections))
     assert len(calls) >= sum(isinstance(event, Stepped) for event in events) / 2
     assert not [event for event in events if isinstance(event, Warned) and "recorded" in event.message]
-    monkeypatch.setattr(TrainState, "record", lambda _: None)
+    monkeypatch.setattr("gptlab.training.record_step", lambda _: None)
     assert numbers(events) == numbers(told(on_gpu(**sections)))
 
 
@@ -191,7 +192,7 @@ def test_recorded_steps_are_those_made_one_by_one(monkeypatch: pytest.MonkeyPatc
 def test_a_compiled_step_is_recorded_with_masks_of_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     sections = SECTIONS["dropout"]
     quick = told(on_gpu(compiled=True, **sections))
-    monkeypatch.setattr(TrainState, "record", lambda _: None)
+    monkeypatch.setattr("gptlab.training.record_step", lambda _: None)
     assert numbers(quick) == [pytest.approx(row, rel=1e-4) for row in numbers(told(on_gpu(compiled=True, **sections)))]
 
 
@@ -212,13 +213,13 @@ def test_a_recorded_step_whose_loss_is_no_number_is_not_applied() -> None:
 def test_recording_alone_changes_nothing_and_is_left_out_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     state = on_gpu(model={"drop_rate": 0.3})
     before, streams = [p.detach().clone() for p in state.model.parameters()], state.streams.read()
-    assert state.record() is None
+    assert record_step(state) is None
     assert state.recorded is not None
     assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(streams.values(), state.streams.read().values(), strict=True))
     assert all(float(facts["step"]) == 0 for facts in state.optimizer.state.values())
     monkeypatch.setattr(module, "SHARE", 0.0)
-    assert state.record() is None
+    assert record_step(state) is None
     assert state.recorded is None
 
 

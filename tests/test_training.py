@@ -558,6 +558,18 @@ def test_a_gradient_that_is_no_number_is_not_applied() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf, -math.inf])
+def test_one_weight_that_is_no_finite_number_is_found(spoilt: float) -> None:
+    state = TrainState.build(run_config(), parts())
+    assert state.is_finite()
+    with torch.no_grad():
+        state.model.final_norm.scale[:2] = torch.finfo(torch.float32).max  # their sum is not finite, they are
+        assert state.is_finite()
+        state.model.final_norm.scale[:2] = 1.0
+        state.model.pos_emb.weight[0, 0] = spoilt
+    assert not state.is_finite()
+
+
 def test_spoilt_weights_are_not_saved(folder: Path) -> None:
     state = TrainState.build(run_config(train={"eval_freq": 100}), parts())
     events = []
