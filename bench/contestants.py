@@ -68,9 +68,11 @@ class Ours:
     def evaluate(self) -> object:
         return self.engine.loss(*self.batch)
 
-    def decode(self, n_new: int, weights: str) -> object:
-        sampling = SamplingConfig(max_new_tokens=n_new, stop_at_end=False)
-        return list(generate(self.model, [6109, 3626, 6100, 345], sampling, weights=weights))
+
+def decode(model: GPTModel, n_new: int, weights: str) -> object:
+    """This package's decoding, as the playground uses it."""
+    sampling = SamplingConfig(max_new_tokens=n_new, stop_at_end=False)
+    return list(generate(model, [6109, 3626, 6100, 345], sampling, weights=weights))
 
 
 class HuggingFace:

@@ -15,16 +15,31 @@ from pathlib import Path
 import torch
 
 from bench import dashboard, plain
-from bench.contestants import HuggingFace, Ours, Plain, Run, hugging_face_decoding, hugging_face_model
+from bench.contestants import (
+    HuggingFace,
+    Ours,
+    Plain,
+    Run,
+    decode,
+    hugging_face_decoding,
+    hugging_face_model,
+    model_config,
+)
 from bench.gpu import training_on_gpu
 from bench.report import Row
 from bench.timing import Times, in_turns, interleaved, ratio
+from gptlab.config import PRESETS
+from gptlab.corpus import open_corpus
 from gptlab.fast.precision import multiplies_bf16
+from gptlab.model import GPTModel
+from gptlab.state import TrainState
+from gptlab.training import train
 
 LARGE = plain.Shape()
 SMALL = plain.Shape(context_length=64, emb_dim=128, n_heads=4, n_layers=4)
 PRODUCTS, UPDATE_BYTES = 379e9, 4.5e9  # of one step of LARGE with a batch of 2: operations, bytes the optimiser moves
 NEW_TOKENS = 200
+BRIEFLY = 27  # steps, three epochs of the exercise: sure enough of its tokens
 
 Task = Callable[[bool], list[Row]]
 NEED_BF16 = ("training", "evaluation", "small", "memory")  # their question is about bf16; the others ask what they can
@@ -119,17 +134,25 @@ def small_step(short: bool) -> list[Row]:
 
 
 def decoding(short: bool) -> list[Row]:
-    ours = Ours.__new__(Ours)
-    from bench.contestants import model_config
-    from gptlab.model import GPTModel
+    """From random weights, whose likeliest tokens nearly tie, so that many drafts are wrong; and from trained ones."""
+    rows = _decoding(GPTModel(model_config(LARGE)).eval(), "random weights", short)
+    return rows if short else [*rows, *_decoding(_briefly_trained(), f"after {BRIEFLY} steps", short)]
 
-    ours.model = GPTModel(model_config(LARGE)).eval()
-    fp32 = hugging_face_model(LARGE).eval()
+
+def _briefly_trained() -> GPTModel:
+    config = PRESETS["gpt2-124m"].with_fields(train={"max_steps": BRIEFLY, "compile": "on"})
+    state = TrainState.build(config, open_corpus("builtin").split_ids(config.data.train_ratio))
+    for _ in train(config, state=state):
+        pass
+    return state.model.eval()
+
+
+def _decoding(model: GPTModel, which: str, short: bool) -> list[Row]:
     questions = [("fp32", "fp32", 1.7), ("bf16", "bf16", 1.4), ("int8", "bf16", 2.7)]
     if not multiplies_bf16():
         questions = questions[:1]
-    runs: dict[str, Run] = {f"ours {kind}": partial(ours.decode, NEW_TOKENS, kind) for kind, *_ in questions}
-    runs["fp32"] = hugging_face_decoding(fp32, NEW_TOKENS)
+    runs: dict[str, Run] = {f"ours {kind}": partial(decode, model, NEW_TOKENS, kind) for kind, *_ in questions}
+    runs["fp32"] = hugging_face_decoding(hugging_face_model(LARGE).eval(), NEW_TOKENS)
     if len(questions) > 1:
         runs["bf16"] = hugging_face_decoding(hugging_face_model(LARGE).eval().to(torch.bfloat16), NEW_TOKENS)
     times = interleaved(runs, 2 if short else 5)
@@ -139,7 +162,7 @@ def decoding(short: bool) -> list[Row]:
         speed, slow_speed = NEW_TOKENS / fast.median, NEW_TOKENS / slow.median
         rows.append(
             Row(
-                f"decoding {NEW_TOKENS} tokens, {kind}",
+                f"decoding {NEW_TOKENS} tokens, {kind}, {which}",
                 ratio(slow, fast),
                 wanted,
                 f"{speed:.0f} tokens/s, {fast}",
@@ -178,10 +201,8 @@ def whole_run(short: bool) -> list[Row]:
 
 def plain_whole_run() -> None:
     """The exercise the straightforward way, on the built-in story."""
-    from gptlab.corpus import open_corpus
-
-    train, val = (torch.as_tensor(part.copy()).long() for part in open_corpus("builtin").split_ids(0.9))
-    plain.reference_run(LARGE, train, val, torch.tensor([[6109, 3626, 6100, 345]]))
+    train_ids, val_ids = (torch.as_tensor(part.copy()).long() for part in open_corpus("builtin").split_ids(0.9))
+    plain.reference_run(LARGE, train_ids, val_ids, torch.tensor([[6109, 3626, 6100, 345]]))
 
 
 def _row(task: str, times: dict[str, Times], against: str, wanted: float, name: str = "plain fp32") -> Row:

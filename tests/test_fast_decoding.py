@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from operator import attrgetter
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from gptlab.config import SamplingConfig
-from gptlab.fast import decoding
-from gptlab.fast.decoding import Reader, _divided, _fp32_product, check_weights, weights_of
-from gptlab.fast.precision import onednn_products
+from gptlab.fast import products
+from gptlab.fast.decoding import Reader, check_weights, weights_of
+from gptlab.fast.precision import onednn_products, without_onednn
+from gptlab.fast.products import _divided, _fp32_product, library_for
 from gptlab.model import GPTModel
 from gptlab.sampling import generate, generate_batch, generate_steps
 from gptlab.tokenizer import END_OF_TEXT_ID
@@ -77,12 +80,12 @@ def threads() -> Iterator[None]:
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize(("n_rows", "bias"), [(1, False), (1, True), (4, True), (8, False), (9, True)])
 @pytest.mark.parametrize("n_out", [2, 12, 13])
-@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("exact", [False, True])
 def test_a_product_of_any_number_of_rows_is_the_product(
-    n_threads: int, n_rows: int, bias: bool, n_out: int, wide: bool, monkeypatch: pytest.MonkeyPatch
+    n_threads: int, n_rows: int, bias: bool, n_out: int, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(n_threads)
-    monkeypatch.setattr(decoding, "multiplies_bf16", lambda: wide)
+    monkeypatch.setattr(products, "onednn_is_exact", lambda: exact)
     stream = torch.Generator().manual_seed(n_out)
     x, matrix = torch.randn(n_rows, 20, generator=stream), torch.randn(n_out, 20, generator=stream)
     added = torch.randn(n_out, generator=stream) if bias else None
@@ -90,17 +93,52 @@ def test_a_product_of_any_number_of_rows_is_the_product(
 
 
 @pytest.mark.usefixtures("threads")
-def test_where_nothing_is_wider_than_avx2_the_threads_share_each_product(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_threads_share_each_product_of_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
-    monkeypatch.setattr(decoding, "multiplies_bf16", lambda: True)  # whatever this machine has: the other way
     here, calls = trained_like(), []
+    monkeypatch.setattr(products, "_divided", F.linear)
     right = list(generate(here, some_ids(4), SamplingConfig(max_new_tokens=30)))  # also past the context
-    monkeypatch.setattr(decoding, "multiplies_bf16", lambda: False)
-    monkeypatch.setattr(decoding, "_divided", lambda x, *rest: (calls.append(len(x)), _divided(x, *rest))[1])
+    monkeypatch.setattr(products, "_divided", lambda x, *rest: (calls.append(len(x)), _divided(x, *rest))[1])
     with torch.no_grad():
         here.out_head.weight.mul_(1)  # so that the weights are prepared again
     assert list(generate(here, some_ids(4), SamplingConfig(max_new_tokens=30))) == right
     assert calls.count(1) > 20
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_one_row_of_bf16_and_many_of_exact_fp32_go_to_another_library(
+    exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "onednn_is_exact", lambda: exact)
+    settings = torch.backends.mkldnn
+    usual = (settings.enabled, settings.matmul.fp32_precision)
+    seen = {}
+    for kind in ("fp32", "bf16", "int8"):
+        for n_rows in (1, 4, 5, 9):
+            with library_for(kind, n_rows):
+                inside = (settings.enabled, settings.matmul.fp32_precision)
+            if inside != usual:
+                seen[kind, n_rows] = inside
+            assert (settings.enabled, settings.matmul.fp32_precision) == usual
+    rerouted = {("fp32", 5): (usual[0], "bf16"), ("fp32", 9): (usual[0], "bf16")} if exact else {}
+    assert seen == {("bf16", 1): (False, usual[1]), **rerouted}
+
+
+def test_a_token_from_bf16_weights_is_read_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    routes, linear = [], F.linear
+
+    def watched(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        routes.append((len(x), torch.backends.mkldnn.enabled))
+        return linear(x, *rest)
+
+    monkeypatch.setattr(products.F, "linear", watched)
+    reader = Reader(trained_like(), "bf16", 1, 8)
+    with torch.inference_mode():
+        reader.read(torch.tensor([[1, 2, 3]]))
+        assert {route for n_rows, route in routes if n_rows == 3} == {True}
+        routes.clear()
+        reader.read(torch.tensor([[4]]))
+    assert set(routes) == {(1, False)}
 
 
 def test_unknown_weights_are_refused_with_those_that_exist() -> None:
@@ -170,13 +208,20 @@ def test_no_prompt_at_all_is_refused() -> None:
         generate_batch(trained_like(), [])
 
 
-def test_answers_that_overlap_leave_the_arithmetic_as_it_was() -> None:
-    settings = torch.backends.mkldnn.matmul
-    before = settings.fp32_precision
-    first, second = onednn_products(), onednn_products()
+@pytest.mark.parametrize(
+    ("block", "name", "inside"),
+    [(onednn_products, "matmul.fp32_precision", "bf16"), (without_onednn, "enabled", False)],
+)
+def test_answers_that_overlap_leave_the_arithmetic_as_it_was(
+    block: Callable[[], AbstractContextManager[None]], name: str, inside: object
+) -> None:
+    setting = attrgetter(name)
+    before = setting(torch.backends.mkldnn)
+    assert before != inside
+    first, second = block(), block()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)  # the one that came first leaves first
-    assert settings.fp32_precision == "bf16"
+    assert setting(torch.backends.mkldnn) == inside
     second.__exit__(None, None, None)
-    assert settings.fp32_precision == before
+    assert setting(torch.backends.mkldnn) == before

@@ -11,6 +11,7 @@
     engine.py      all of it around a GPTModel: loss and gradients, update, evaluation
     fused.py       loss and gradients on a GPU, where of the others only dropout, compiling and the head's padding serve
     compiling.py   the compiler: is it here, where its results are kept, does it pay
-    decoding.py    one token at a time from bf16 or 8-bit weights
+    products.py    a matrix times a few rows, fp32, bf16 or 8-bit, each by the library that is fast for so many
+    decoding.py    one token at a time from such matrices
     speculative.py fp32's tokens sooner: 8-bit weights draft a few, fp32 reads them together
 """

@@ -1,134 +1,63 @@
 """One token at a time, from fp32, bf16 or 8-bit weights: reading the weights is all the work there is.
 
 For one token every matrix is read once and multiplied with a single vector, so that half the bytes are half the time.
-8-bit weights are rounded to 255 steps a row (symmetric, one scale each); products and sums stay bf16 and fp32. The sum
-of the residual stream is always fp32. A prompt, or a window that moved, is read in one go.
+The sum of the residual stream is always fp32. A prompt, or a window that moved, is read in one go.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptlab.fast.head import padded
-from gptlab.fast.precision import multiplies_bf16, onednn_is_exact, onednn_products
+from gptlab.fast.precision import multiplies_bf16
+from gptlab.fast.products import Weights, library_for, product
 from gptlab.model import GPTModel
 
-Weights = Literal["fp32", "bf16", "int8"]
 WEIGHTS: tuple[Weights, ...] = ("fp32", "bf16", "int8")
-FEW = 8  # rows up to which products of few rows are made another way than those of many
-_AT_A_TIME = 512  # rows of a matrix that are made 8-bit together: they stay in the cache
-
-Product = Callable[[Tensor], Tensor]  # [N, C] -> [N, K], in the weights' type
-
-
-def _product(weights: Weights, *matrices: Tensor, bias: Tensor | None = None) -> Product:
-    """What multiplies rows with ``matrices``, laid below one another, and adds ``bias``."""
-    dtype = torch.float32 if weights == "fp32" else torch.bfloat16
-    joined = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
-    added = None if bias is None else bias.to(dtype)
-    if weights == "int8":
-        return _int8_product(joined, added)
-    if weights == "fp32":
-        return lambda x: _fp32_product(x, joined, added)
-    matrix = joined.to(dtype)
-    return lambda x: F.linear(x, matrix, added)
-
-
-def _fp32_product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """``F.linear``, the way that reads ``matrix`` fastest for so many rows.
-
-    Of a few rows the matrix is the left factor: the other way round the library copies it into an order of its own
-    first, which takes two to three times as long as the product.
-    """
-    if 1 < len(x) <= FEW:
-        y = (matrix @ x.t()).t().contiguous()
-        return y if bias is None else y.add_(bias)
-    if len(x) == 1 and not multiplies_bf16():
-        return _divided(x, matrix, bias)
-    return F.linear(x, matrix, bias)
-
-
-def _divided(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """``F.linear`` of a single row, where each thread does its share of the outputs, as one product of a batch.
-
-    Both libraries multiply a matrix with one vector on one core where there are no wider instructions than AVX2, and
-    one core cannot read memory as fast as two.
-    """
-    n, parts = len(matrix), torch.get_num_threads()
-    even = n - n % parts
-    if parts == 1 or not even:
-        return F.linear(x, matrix, bias)
-    shares = matrix[:even].view(parts, even // parts, -1)
-    y = torch.empty(1, n)
-    torch.bmm(x.expand(parts, 1, -1), shares.transpose(1, 2), out=y[:, :even].view(parts, 1, -1))
-    if even < n:
-        y[:, even:] = F.linear(x, matrix[even:])
-    return y if bias is None else y.add_(bias)
-
-
-def _int8_product(matrix: Tensor, bias: Tensor | None) -> Product:
-    n_rows = len(matrix)
-    whole = torch.zeros(padded(n_rows), matrix.shape[1], dtype=torch.int8)
-    scales = torch.ones(len(whole), dtype=torch.bfloat16)
-    parts = (tensor[:n_rows].split(_AT_A_TIME) for tensor in (matrix, whole, scales))
-    for rows, rounded, scale in zip(*parts, strict=True):
-        scale.copy_(rows.abs().amax(1).clamp_min_(1e-12).div_(127))
-        # the scale is rounded to bf16, so the weights are rounded against the scale that will be used
-        rounded.copy_((rows / scale[:, None].float()).round_().clamp_(-127, 127))
-
-    def times(x: Tensor) -> Tensor:
-        if len(x) <= FEW:  # of more, the weights are made bf16 first
-            y = torch._weight_int8pack_mm(x, whole, scales)[:, :n_rows]
-        else:
-            y = F.linear(x, whole[:n_rows].to(torch.bfloat16)) * scales[:n_rows]
-        return y if bias is None else y + bias
-
-    return times
 
 
 class _Layer:
-    def __init__(self, block: Any, weights: Weights) -> None:
+    def __init__(self, block: Any, kind: Weights) -> None:
         att, wide, narrow = block.att, block.ff.layers[0], block.ff.layers[2]
         parts = (att.W_query, att.W_key, att.W_value)
         biases = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
         self.norm1 = (block.norm1.scale, block.norm1.shift)
         self.norm2 = (block.norm2.scale, block.norm2.shift)
-        self.qkv = _product(weights, *(part.weight for part in parts), bias=biases)
-        self.out = _product(weights, att.out_proj.weight, bias=att.out_proj.bias)
-        self.wide = _product(weights, wide.weight, bias=wide.bias)
-        self.narrow = _product(weights, narrow.weight, bias=narrow.bias)
+        self.qkv = product(kind, *(part.weight for part in parts), bias=biases)
+        self.out = product(kind, att.out_proj.weight, bias=att.out_proj.bias)
+        self.wide = product(kind, wide.weight, bias=wide.bias)
+        self.narrow = product(kind, narrow.weight, bias=narrow.bias)
 
 
 class DecodingWeights:
     """A model's weights as decoding reads them. Made from the parameters as they are now."""
 
-    def __init__(self, model: GPTModel, weights: Weights) -> None:
-        self.config = model.config
-        self.dtype = torch.float32 if weights == "fp32" else torch.bfloat16
+    def __init__(self, model: GPTModel, kind: Weights) -> None:
+        self.config, self.kind = model.config, kind
+        self.dtype = torch.float32 if kind == "fp32" else torch.bfloat16
         with torch.inference_mode():
             self.tokens, self.positions = model.tok_emb.weight.detach(), model.pos_emb.weight.detach()
-            self.layers = [_Layer(block, weights) for block in model.trf_blocks]
+            self.layers = [_Layer(block, kind) for block in model.trf_blocks]
             self.last_norm = (model.final_norm.scale, model.final_norm.shift)
-            self.head = _product(weights, model.out_head.weight)
+            self.head = product(kind, model.out_head.weight)
 
 
 _made: weakref.WeakKeyDictionary[GPTModel, dict[str, tuple[tuple, DecodingWeights]]] = weakref.WeakKeyDictionary()
 
 
-def weights_of(model: GPTModel, weights: Weights) -> DecodingWeights:
+def weights_of(model: GPTModel, kind: Weights) -> DecodingWeights:
     """``DecodingWeights`` of ``model``, kept until its parameters are written to or replaced."""
     stamp = tuple((id(p), p._version) for p in model.parameters())
     known = _made.setdefault(model, {})
-    if weights not in known or known[weights][0] != stamp:
-        known.pop(weights, None)
-        known[weights] = (stamp, DecodingWeights(model, weights))
-    return known[weights][1]
+    if kind not in known or known[kind][0] != stamp:
+        known.pop(kind, None)
+        known[kind] = (stamp, DecodingWeights(model, kind))
+    return known[kind][1]
 
 
 def check_weights(name: str, model: GPTModel) -> Weights:
@@ -145,15 +74,17 @@ class Reader:
     """Reads tokens of B texts side by side and keeps their keys and values.
 
     Texts of different lengths end together: ``start`` [B] is the place where each begins, what stands before it is
-    never looked at.
+    never looked at. ``store``: the keys and values of another reader of the same texts, to be used as one's own.
     """
 
-    def __init__(self, model: GPTModel, weights: Weights, batch_size: int, length: int) -> None:
-        self.weights = weights_of(model, weights)
+    def __init__(
+        self, model: GPTModel, kind: Weights, batch_size: int, length: int, store: Tensor | None = None
+    ) -> None:
+        self.weights = weights_of(model, kind)
         config = model.config
         shape = (config.n_layers, 2, batch_size, config.n_heads, length, config.head_dim)
         kept = self.weights.dtype if multiplies_bf16() else torch.float32  # elsewhere attention in bf16 is slow
-        self.store = torch.zeros(shape, dtype=kept)
+        self.store = torch.zeros(shape, dtype=kept) if store is None else store
         self.length = 0
 
     def reorder(self, parents: Sequence[int]) -> None:
@@ -167,8 +98,7 @@ class Reader:
 
     def read_each(self, ids: Tensor, n: int, start: Tensor | None = None) -> Tensor:
         """As ``read`` -> logits [B, n, V] (fp32) of the token after each of the last ``n`` of ``ids``."""
-        few = ids.numel() <= FEW and (ids.numel() > 1 or not multiplies_bf16())  # made for the usual library
-        with onednn_products(self.weights.dtype == torch.float32 and onednn_is_exact() and not few):
+        with library_for(self.weights.kind, ids.numel()):
             last = self._read(ids, start)[:, -n:]  # [B, n, C]
             logits = self.weights.head(last.reshape(-1, last.shape[-1]))
             return logits.float().view(*last.shape[:2], -1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -21,45 +21,54 @@ def multiplies_bf16() -> bool:
     return any(probe() for name in probes if (probe := getattr(torch.cpu, name, None)) is not None)
 
 
-class _Routing:
-    """The route of fp32 products, a setting of the whole process: the first block sets it, the last one resets it."""
-
-    def __init__(self) -> None:
-        self.guard, self.blocks, self.before = Lock(), 0, ""
-
-    def enter(self) -> None:
-        settings: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-        with self.guard:
-            if self.blocks == 0:
-                self.before = settings.fp32_precision
-                settings.fp32_precision = "bf16"
-            self.blocks += 1
-
-    def leave(self) -> None:
-        settings: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-        with self.guard:
-            self.blocks -= 1
-            if self.blocks == 0:
-                settings.fp32_precision = self.before
-
-
-_routing = _Routing()
-
-
-@contextmanager
-def onednn_products(wanted: bool = True) -> Iterator[None]:
-    """Send fp32 products on the CPU to oneDNN inside the block, where that is exact; see ``onednn_is_exact``.
+class _Setting:
+    """A setting of the whole process: the first block sets it, the last one resets it.
 
     Blocks of several threads may overlap: two people may be answered at once.
     """
-    if not wanted:
-        yield
-        return
-    _routing.enter()
-    try:
-        yield
-    finally:
-        _routing.leave()
+
+    def __init__(self, get: Callable[[], Any], put: Callable[[Any], None], inside: Any) -> None:
+        self.get, self.put, self.inside = get, put, inside
+        self.guard, self.blocks, self.before = Lock(), 0, None
+
+    @contextmanager
+    def block(self, wanted: bool) -> Iterator[None]:
+        if not wanted:
+            yield
+            return
+        with self.guard:
+            if self.blocks == 0:
+                self.before = self.get()
+                self.put(self.inside)
+            self.blocks += 1
+        try:
+            yield
+        finally:
+            with self.guard:
+                self.blocks -= 1
+                if self.blocks == 0:
+                    self.put(self.before)
+
+
+_settings: Any = torch.backends.mkldnn
+_fp32_route = _Setting(
+    lambda: _settings.matmul.fp32_precision, lambda value: setattr(_settings.matmul, "fp32_precision", value), "bf16"
+)
+_all_routes = _Setting(lambda: _settings.enabled, lambda value: setattr(_settings, "enabled", value), False)
+
+
+def onednn_products(wanted: bool = True) -> AbstractContextManager[None]:
+    """Send fp32 products on the CPU to oneDNN inside the block, where that is exact; see ``onednn_is_exact``."""
+    return _fp32_route.block(wanted)
+
+
+def without_onednn(wanted: bool = True) -> AbstractContextManager[None]:
+    """Leave oneDNN out inside the block, so that PyTorch multiplies bf16 by kernels of its own.
+
+    Those of a matrix and one vector read the matrix as fast as memory gives it, which oneDNN's do not; of more rows
+    they are slow.
+    """
+    return _all_routes.block(wanted)
 
 
 @cache

@@ -18,10 +18,10 @@ from gptlab.model import GPTModel
 
 Chooser = Callable[[Tensor, list[int]], int]  # logits [V] of the token after a text, that text -> the token
 
-DRAFTED = 4  # tokens at a time
+DRAFTED = 6  # tokens at a time
 _TRIED = 32  # drafted tokens after which it is asked whether they are accepted
 _ENOUGH = 0.7  # share of them that must be, to be worth their time
-_LEAST_NEW = 64  # tokens: for fewer the 8-bit weights are not worth making
+_LEAST_NEW = 32  # tokens: for fewer the 8-bit weights are not worth making
 _LEAST_READ = 40_000_000  # parameters read for a token: smaller models spend their time elsewhere
 
 
@@ -36,7 +36,8 @@ class SpeculativeReader:
 
     def __init__(self, model: GPTModel, length: int, chooser: Callable[[], Chooser]) -> None:
         """``length``: of the longest text that will be read. ``chooser`` is asked for before each draft."""
-        self.target, self.drafter = (Reader(model, kind, 1, length) for kind in ("fp32", "int8"))
+        self.target = Reader(model, "fp32", 1, length)
+        self.drafter = Reader(model, "int8", 1, length, self.target.store)  # so it never reads a text of its own
         self.room, self.chooser = length, chooser
         self.ids: list[int] = []  # a text and the draft after it, as fp32 has read them
         self.logits = torch.empty(0)  # [1 + drafted, V]: after that text, and after each token of the draft
@@ -54,11 +55,12 @@ class SpeculativeReader:
 
     def _read(self, text: list[int], known: int) -> None:
         """``text``, of which ``known`` tokens are read already, and a draft of what follows."""
-        for reader in (self.target, self.drafter):
-            reader.forget(known)
+        self.target.forget(known)
+        self.drafter.length = self.target.length
         self.ids, choose = list(text), self.chooser()
-        for _ in range(n := self._n_drafted(len(text))):
-            logits = self.drafter.read(torch.tensor([self.ids[self.drafter.length :]]))
+        n = self._n_drafted(len(text)) if known == len(text) - 1 == self.target.length else 0  # first a prompt is read
+        for _ in range(n):
+            logits = self.drafter.read(torch.tensor([self.ids[-1:]]))
             self.ids.append(choose(logits[0], self.ids))
         self.drafted += n
         self.logits = self.target.read_each(torch.tensor([self.ids[self.target.length :]]), n + 1)[0]
