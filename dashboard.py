@@ -17,7 +17,7 @@ if sys.platform == "win32":
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
-from gptlab.launcher import SETTINGS
+from gptlab.launcher import missing_waiting
 from pages.shared.contrast import readable
 from pages.shared.late_fragments import let_late_fragments_go
 from pages.shared.lessons_link import lessons_link
@@ -27,7 +27,7 @@ from pages.shared.token_chain import token_dialog
 from pages.shared.waking import with_the_queue
 
 HERE = Path(__file__).parent
-os.environ.setdefault("OMP_WAIT_POLICY", SETTINGS["OMP_WAIT_POLICY"])  # before a page loads torch
+os.environ.update(missing_waiting(os.environ))  # before a page loads torch
 # Streamlit takes a folder called pages/ for its older way of making pages until st.navigation has run once: without
 # this line, a deep link opened right after a start would show its page bare, without the router.
 PagesManager.uses_pages_directory = False

@@ -23,15 +23,17 @@ LOCK_VARIABLE = "GPTLAB_LOCK_FD"
 PATIENCE_FOR_LOCK = 1.0  # seconds: a reader that asks for the status holds the lock for a moment
 
 # What a training process must find in its environment, because it is read only once, at the start. glibc gives freed
-# memory back to the kernel and faults it in again at every step: the first three keep it (bytes). OpenMP's threads wait
-# for each other by spinning: where something else, the browser say, wants a core too, they then hold up the one they
-# wait for.
+# memory back to the kernel and faults it in again at every step: the first three keep it (bytes).
 SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),
-    "OMP_WAIT_POLICY": "PASSIVE",
 }
+# OpenMP's threads wait for each other by spinning. Where something else, the browser say, wants a core too, they then
+# hold up the one they wait for; where nothing does, a thread that sleeps is woken too late for a product of a few
+# microseconds. So they spin for some of those, and sleep then.
+WAITING = {"GOMP_SPINCOUNT": "1000"}
+USERS_WAITING = "OMP_WAIT_POLICY"  # who sets this has said how threads wait
 
 
 class AlreadyRunning(ValueError):
@@ -63,16 +65,27 @@ def inherited_lock() -> int | None:
 
 def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment that a training process gets: the settings above, unless the user set their own."""
-    environment = {**SETTINGS, **(os.environ if base is None else base)}
+    given = os.environ if base is None else base
+    environment = {**given, **missing_settings(given)}
     package_parent = str(Path(__file__).resolve().parent.parent)
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     environment["PYTHONPATH"] = os.pathsep.join([package_parent, *(p for p in paths if p and p != package_parent)])
     return environment
 
 
+def missing_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Those of the settings that ``environment`` says nothing of."""
+    return {k: v for k, v in {**SETTINGS, **missing_waiting(environment)}.items() if k not in environment}
+
+
+def missing_waiting(environment: Mapping[str, str]) -> dict[str, str]:
+    """How threads shall wait, where ``environment`` says nothing of it: to be set before torch is loaded."""
+    return {} if USERS_WAITING in environment else {k: v for k, v in WAITING.items() if k not in environment}
+
+
 def needs_settings(environment: Mapping[str, str]) -> bool:
     """Whether a process with this environment would train without those settings."""
-    return sys.platform == "linux" and any(name not in environment for name in SETTINGS)
+    return sys.platform == "linux" and bool(missing_settings(environment))
 
 
 def check_resumable(run: Run) -> None:

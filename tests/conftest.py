@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gptlab.launcher import SETTINGS
+from gptlab.launcher import missing_waiting
 
-os.environ.setdefault("OMP_WAIT_POLICY", SETTINGS["OMP_WAIT_POLICY"])  # before torch is loaded
+os.environ.update(missing_waiting(os.environ))  # before torch is loaded
 
 VERDICT = "the-verdict.txt"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -156,20 +157,48 @@ def test_after_a_loss_that_is_no_number_there_is_nothing_to_apply() -> None:
         list(engine.gradients())
 
 
-def test_an_embedding_row_that_nobody_read_still_decays() -> None:
-    p, m, v = torch.randn(5, 3), torch.randn(5, 3), torch.rand(5, 3)
-    dense = torch.zeros(5, 3)
-    rows = adamw.gather_rows(torch.tensor([[3, 1, 3]]), torch.arange(9.0).view(1, 3, 3))
-    dense[3] = torch.tensor([6.0, 8.0, 10.0])
-    dense[1] = torch.tensor([3.0, 4.0, 5.0])
-    numbers = adamw.step_numbers({"betas": (0.9, 0.99), "lr": 0.1, "weight_decay": 0.2, "eps": 1e-8}, 4, 1.0)
+@pytest.mark.parametrize("n_rows", [5, 50])  # the rows that move are the most of them, or a few
+def test_an_embedding_is_updated_as_with_a_gradient_of_zeros(n_rows: int) -> None:
+    p, m, v = torch.randn(n_rows, 3), torch.randn(n_rows, 3), torch.rand(n_rows, 3)
+    m[4:], v[4:] = 0, 0
+    m[0, 1:], v[0] = 0, 0  # a row may have one moment, in one place, only
     whole, sparse = [x.clone() for x in (p, m, v)], [x.clone() for x in (p, m, v)]
+    moving = adamw.rows_with_moments(m, v)
+    assert moving.tolist() == [0, 1, 2, 3]
+    for step, ids in enumerate([[3, 1, 3], [4, 1, 1], [0, 4, 3]], start=1):
+        rows = adamw.gather_rows(torch.tensor([ids]), torch.arange(9.0).view(1, 3, 3))
+        dense = torch.zeros(n_rows, 3).index_copy_(0, rows.index, rows.values)
+        numbers = adamw.step_numbers({"betas": (0.9, 0.99), "lr": 0.1, "weight_decay": 0.2, "eps": 1e-8}, step, 1.0)
+        adamw.update_in_place(*whole, dense, None, numbers)
+        moving = adamw.update_rows(*sparse, rows, moving, numbers)
+        assert all(torch.equal(a, b) for a, b in zip(whole, sparse, strict=True))
+    assert moving.tolist() == [0, 1, 2, 3, 4]
+    untouched = 5 if n_rows > 5 else 2
+    assert not torch.equal(whole[0][untouched - 1], p[untouched - 1])  # a row that nobody read still decays
 
-    adamw.update_in_place(*whole, dense, None, numbers)
-    adamw.update_rows(*sparse, rows, numbers)
 
-    assert all(torch.equal(a, b) for a, b in zip(whole, sparse, strict=True))
-    assert not torch.equal(whole[0][0], p[0])
+def test_gradients_of_a_token_seen_twice_are_summed() -> None:
+    rows = adamw.gather_rows(torch.tensor([[3, 1, 3]]), torch.arange(9.0).view(1, 3, 3))
+    assert rows.index.tolist() == [1, 3]
+    assert rows.values.tolist() == [[3, 4, 5], [6, 8, 10]]
+
+
+def test_moments_that_came_with_a_checkpoint_move_too() -> None:
+    here = model()
+    optimizer, engine = make_optimizer(here, OptimConfig()), Engine(here, torch.float32)
+    table, read = here.tok_emb.weight, torch.tensor([[1, 2, 3]])
+    engine.loss_and_gradients([(read, read)], 0)
+    engine.update(optimizer)
+    loaded = copy.deepcopy(optimizer.state_dict())
+    for state in loaded["state"].values():
+        state["exp_avg"] += 0.01  # as of tokens that this engine never read
+    optimizer.load_state_dict(loaded)
+    before = optimizer.state[table]["exp_avg"].clone()
+
+    engine.loss_and_gradients([(read, read)], 1)
+    engine.update(optimizer)
+
+    assert (optimizer.state[table]["exp_avg"] != before).any(1).all()
 
 
 def test_dropout_drops_the_right_share_and_scales_the_rest() -> None:

@@ -215,8 +215,15 @@ def test_a_worker_gets_its_settings_but_never_against_the_user() -> None:
     assert launcher.needs_settings({}) == (os.uname().sysname == "Linux")
     environment = launcher.worker_environment({"MALLOC_TOP_PAD_": "1", "PATH": "/bin"})
     assert environment["MALLOC_TOP_PAD_"] == "1"
-    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert environment["GOMP_SPINCOUNT"] == "1000"
     assert environment["MALLOC_TRIM_THRESHOLD_"] == launcher.SETTINGS["MALLOC_TRIM_THRESHOLD_"]
+    assert not launcher.needs_settings(environment)
+
+
+@pytest.mark.parametrize("own", [{"OMP_WAIT_POLICY": "PASSIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_wait_as_the_user_said(own: dict[str, str]) -> None:
+    environment = launcher.worker_environment(own)
+    assert {k: v for k, v in environment.items() if k in {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}} == own
     assert not launcher.needs_settings(environment)
 
 

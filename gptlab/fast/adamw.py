@@ -55,10 +55,10 @@ def step_numbers(group: dict, step: int, shrink: float) -> Tensor:
     )
 
 
-def square_sum(x: Tensor) -> Tensor:
-    """Sum of squares of a flat tensor, fp32."""
+def square_sums(x: Tensor) -> Tensor:
+    """Sum of squares of each row, [K, C] -> fp32 [K]; one long compiled sum would be slower, and round more."""
     wide = x.float()
-    return (wide * wide).sum()
+    return (wide * wide).sum(1)
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,37 @@ def gather_rows(ids: Tensor, gradient: Tensor) -> Rows:
     return Rows(index, values.index_add_(0, place, gradient.reshape(-1, gradient.shape[-1])))
 
 
+def rows_with_moments(mean: Tensor, square: Tensor) -> Tensor:
+    """int64 [U]: the rows [C] of the moments [V, C] that are not all zero, in order."""
+    return (mean.any(1) | square.any(1)).nonzero()[:, 0]
+
+
 def update_rows(
-    parameter: Tensor, mean: Tensor, square: Tensor, rows: Rows, numbers: Tensor, update: Update = update_in_place
-) -> None:
-    """One step for a matrix whose gradient is ``rows``: all of it decays and drifts, only some of it is pushed."""
-    touched = [whole[rows.index] for whole in (parameter, mean, square)]
-    update(parameter.view(-1), mean.view(-1), square.view(-1), None, None, numbers)
-    update(*(part.view(-1) for part in touched), rows.values.view(-1), None, numbers)  # type: ignore[call-arg]
+    parameter: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rows: Rows,
+    moving: Tensor,
+    numbers: Tensor,
+    update: Update = update_in_place,
+) -> Tensor:
+    """One step for a matrix [V, C] whose gradient is ``rows``. Returns ``moving`` for the next step.
+
+    ``moving`` (int64, in order): at least the rows that have moments. The others decay, and nothing else: where they
+    are the most, as in a vocabulary that the text uses a small part of, their moments are not even read.
+    """
+    moving = torch.cat([moving, rows.index]).unique()
+    few = 2 * len(moving) < len(parameter)
+    where = moving if few else rows.index
+    touched = [whole[where] for whole in (parameter, mean, square)]
+    if few:
+        gradient = torch.zeros_like(touched[0])
+        gradient[torch.searchsorted(moving, rows.index)] = rows.values
+        parameter.mul_(numbers[0])
+    else:
+        gradient = rows.values
+        update(parameter.view(-1), mean.view(-1), square.view(-1), None, None, numbers)
+    update(*(part.view(-1) for part in touched), gradient.view(-1), None, numbers)  # type: ignore[call-arg]
     for whole, part in zip((parameter, mean, square), touched, strict=True):
-        whole[rows.index] = part
+        whole[where] = part
+    return moving

@@ -34,13 +34,13 @@ class _Functions:
     softmax: Any
     totals: Any
     update: Any
-    square_sum: Any
+    square_sums: Any
 
     def compiled(self) -> _Functions:
         def compile(function: Any, dynamic: bool) -> Any:
             return torch.compile(function, dynamic=dynamic, fullgraph=True)
 
-        lengths_vary = ("update", "square_sum")
+        lengths_vary = ("update", "square_sums")
         return _Functions(**{name: compile(function, name in lengths_vary) for name, function in vars(self).items()})
 
 
@@ -52,7 +52,7 @@ _PLAIN = _Functions(
     softmax=head.softmax_gradient,
     totals=head.row_totals,
     update=adamw.update_in_place,
-    square_sum=adamw.square_sum,
+    square_sums=adamw.square_sums,
 )
 
 
@@ -68,6 +68,7 @@ class Engine:
         self._copies: dict[Tensor, Tensor] = {}
         self._gradients: dict[Tensor, Tensor] = {}
         self._rows: adamw.Rows | None = None  # the gradient of the token embedding, unless it is the head too
+        self._moving: tuple[Tensor, Tensor] | None = None  # moments of that embedding, and its rows that have any
         self._buffer = torch.empty(0, head.padded(self.config.vocab_size), dtype=dtype)
         self._joined: list[tuple[Tensor, tuple[Tensor, ...]]] = []  # leaves, and what their rows are copies of
         self._make_leaves()
@@ -115,6 +116,7 @@ class Engine:
 
     def refresh(self) -> None:
         """Take over the model's parameters as they are now. To be called after they were written from outside."""
+        self._moving = None
         with torch.no_grad():
             for parameter, copy in self._copies.items():
                 copy.detach().copy_(parameter)
@@ -221,11 +223,14 @@ class Engine:
 
     def norm(self) -> float:
         """The length of all gradients together."""
-        every = [*self._gradients.values(), *([] if self._rows is None else [self._rows.values])]
+        every = list(self._gradients.values())
         with torch.no_grad():
-            squares = [self.functions.square_sum(g.reshape(-1)) for g in every if g.dim() == 2]
+            sums = [self.functions.square_sums(g) for g in every if g.dim() == 2]
+            if self._rows is not None:
+                sums.append(adamw.square_sums(self._rows.values))
+            whole = torch.cat(sums).sum().item()
         vectors = torch._foreach_norm([g for g in every if g.dim() == 1])
-        return math.sqrt(math.fsum(t.item() for t in squares) + math.fsum(t.item() ** 2 for t in vectors))
+        return math.sqrt(whole + math.fsum(t.item() ** 2 for t in vectors))
 
     def update(self, optimizer: torch.optim.Optimizer, shrink: float = 1.0) -> None:
         """One step of AdamW with the gradients times ``shrink``, which are then forgotten."""
@@ -244,7 +249,12 @@ class Engine:
             if self._rows is not None:
                 table = self.model.tok_emb.weight
                 moments = (states[table]["exp_avg"], states[table]["exp_avg_sq"])
-                adamw.update_rows(table.detach(), *moments, self._rows, numbers, self.functions.update)
+                if self._moving is None or self._moving[0] is not moments[1]:
+                    self._moving = (moments[1], adamw.rows_with_moments(*moments))
+                moving = adamw.update_rows(
+                    table.detach(), *moments, self._rows, self._moving[1], numbers, self.functions.update
+                )
+                self._moving = (moments[1], moving)
             vectors = [p for p in self._gradients if p.dim() == 1]
             slopes = [self._gradients[p] for p in vectors]
             torch._foreach_mul_(slopes, shrink)

@@ -135,9 +135,11 @@ class Attention(Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, key: Tensor, rate: float) -> Tensor:
         M, T, D = q.shape
         raw = torch.bmm(q, k.transpose(1, 2))  # [M, T, T]
-        scores = torch.where(_causal(T), raw * (1 / math.sqrt(D)), float("-inf"))
-        total = torch.logsumexp(scores.float(), -1, keepdim=True)  # [M, T, 1]
-        weights = torch.exp(scores - total)
+        scores = torch.where(_causal(T), raw * (1 / math.sqrt(D)), float("-inf")).float()
+        highest = scores.amax(-1, keepdim=True)
+        powers = torch.exp(scores - highest)  # written out: each is taken once, where logsumexp and exp take two
+        sums = powers.sum(-1, keepdim=True)
+        weights, total = powers * (1 / sums), highest + torch.log(sums)  # total: [M, T, 1]
         if rate:
             weights = weights * multiplier(M * T, T, key, rate).view(M, T, T)
         weights = weights.to(q.dtype)
