@@ -19,9 +19,11 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from torch import Tensor
 
 from gptlab.config import ModelConfig
+from gptlab.direct_file import DirectFile
 from gptlab.home import free_bytes
 from gptlab.model import GPTModel
 
@@ -50,7 +52,27 @@ def save_weights(model: GPTModel, path: Path, **facts: Any) -> None:
         del tensors[_HEAD]
     metadata = {"format": "pt", "gptlab": __version__, "model": model.config.model_dump_json()}
     metadata |= {name: json.dumps(value) for name, value in facts.items()}
-    save_file(tensors, path, metadata=metadata)
+    with DirectFile(path) as file:
+        file.write(_safetensors_head(tensors, metadata))
+        for tensor in tensors.values():
+            file.write(tensor.cpu().contiguous().numpy())
+
+
+def _safetensors_head(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """What stands before the numbers of fp32 ``tensors``: its length (8 bytes) and where each of them is, as JSON.
+
+    The package of that name writes whole files only, and through the system's cache. The format:
+    https://huggingface.co/docs/safetensors.
+    """
+    head: dict[str, Any] = {"__metadata__": metadata}
+    begin = 0
+    for name, tensor in tensors.items():
+        assert tensor.dtype == torch.float32
+        head[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, begin + tensor.nbytes]}
+        begin += tensor.nbytes
+    text = json.dumps(head).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def save_checkpoint(
@@ -89,11 +111,10 @@ def _write(place: Path, model: GPTModel, resume: Mapping[str, Any] | None, facts
         temporary = Path(tempfile.mkdtemp(prefix=f"{_SAVING}{place.name}-", dir=folder))
         temporary.chmod(0o755)
         save_weights(model, temporary / WEIGHTS, **facts)
-        (temporary / WEIGHTS).chmod(0o644)
         if resume is not None:
-            torch.save(dict(resume), temporary / RESUME)
-        for file in (*temporary.iterdir(), temporary):
-            _sync(file)
+            with DirectFile(temporary / RESUME) as file:
+                torch.save(dict(resume), file)  # type: ignore[arg-type]  # it asks for no more than ``write`` and ``flush``
+        _sync(temporary)
         _put(temporary, place)
         _sync(folder)
     except SaveError:

@@ -23,6 +23,7 @@ from gptlab.checkpoint import (
     step_checkpoints,
     tidy,
 )
+from gptlab.direct_file import DirectFile
 from tests.small_models import small_config, small_model, some_ids
 
 RESUME = {"step": 3, "moments": torch.ones(4)}
@@ -129,14 +130,14 @@ def _full_disk(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(checkpoint, "free_bytes", lambda path: 1000)
     elif kind == "weights":
 
-        def refuse(*_: object, **__: object) -> None:
+        def refuse(*_: object) -> int:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(checkpoint, "save_file", refuse)
+        monkeypatch.setattr(os, "write", refuse)
     elif kind == "resume":
 
-        def torn(_: object, path: Path) -> None:
-            Path(path).write_bytes(b"half a fi")
+        def torn(_: object, file: DirectFile) -> None:
+            file.write(b"half a fi")
             raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 896 vs 790")
 
         monkeypatch.setattr(torch, "save", torn)
