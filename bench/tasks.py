@@ -76,7 +76,7 @@ def measure(names: Iterable[str], *, short: bool) -> list[Row]:
 def training_step(short: bool) -> list[Row]:
     ours, slow, other = Ours(LARGE, 2, torch.bfloat16), Plain(LARGE, 2), HuggingFace(LARGE, 2)
     steps: dict[str, Run] = {"ours": ours.step, "plain": slow.step, "other": other.step, "floor": _Floor()}
-    times = interleaved(steps, 5 if short else 12, warm_up=2)
+    times = interleaved(steps, 4 if short else 12, warm_up=1 if short else 2)
     task = "training step, 124M"
     return [
         _row(f"{task}, bf16", times, "plain", 4.0),
@@ -155,7 +155,7 @@ def _decoding(model: GPTModel, which: str, short: bool) -> list[Row]:
     runs["fp32"] = hugging_face_decoding(hugging_face_model(LARGE).eval(), NEW_TOKENS)
     if len(questions) > 1:
         runs["bf16"] = hugging_face_decoding(hugging_face_model(LARGE).eval().to(torch.bfloat16), NEW_TOKENS)
-    times = interleaved(runs, 2 if short else 5)
+    times = interleaved(runs, 1 if short else 5)
     rows = []
     for kind, against, wanted in questions:
         fast, slow = times[f"ours {kind}"], times[against]
