@@ -12,7 +12,9 @@ from gptlab.launcher import needs_settings, worker_environment
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="fewer rounds, and neither the whole run nor ten pages: five minutes")
+    parser.add_argument(
+        "--short", action="store_true", help="fewer rounds, and neither the whole run nor ten pages: five minutes"
+    )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these tasks alone; --only help lists them")
     parser.add_argument("--note", default="", help="a sentence about this measurement, kept with the table")
     parser.add_argument("--dry", action="store_true", help="print the table, do not write it to docs/measurements.md")
