@@ -10,7 +10,7 @@ looking inside      ``distribution``, ``beams``, ``inspection``, ``explain``, ``
 a run               ``events``, ``log`` (facts), ``runs`` (folders), ``launcher``, ``worker`` (processes), ``fork``
 what it says        ``metrics``, ``coach`` (its curves); ``published``, ``verdict``, ``published_order`` (the exercise)
 many runs           ``grid``, ``queue``, ``runner`` (one after another), ``summary``, ``report``, ``script``
-around it           ``home`` (data folder), ``device``, ``estimate``, ``figures``, ``export``
+around it           ``home`` (data folder), ``direct_file``, ``device``, ``estimate``, ``figures``, ``export``
 ==================  ========================================================================================
 
 The names below load their module, and torch with it, when they are first used: importing this package is cheap.
