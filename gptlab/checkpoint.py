@@ -30,6 +30,7 @@ from gptlab.model import GPTModel
 WEIGHTS, RESUME, BEST = "weights.safetensors", "resume.pt", "best"
 _SAVING, _REMOVING = ".saving-", ".removing-"
 _HEAD = "out_head.weight"
+_TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 
 
 class SaveError(OSError):
@@ -55,11 +56,11 @@ def save_weights(model: GPTModel, path: Path, **facts: Any) -> None:
     with DirectFile(path) as file:
         file.write(_safetensors_head(tensors, metadata))
         for tensor in tensors.values():
-            file.write(tensor.cpu().contiguous().numpy())
+            file.write(tensor.cpu().contiguous().view(torch.uint8).numpy())
 
 
 def _safetensors_head(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """What stands before the numbers of fp32 ``tensors``: its length (8 bytes) and where each of them is, as JSON.
+    """What stands before the numbers of ``tensors``: its length (8 bytes) and where each of them is, as JSON.
 
     The package of that name writes whole files only, and through the system's cache. The format:
     https://huggingface.co/docs/safetensors.
@@ -67,9 +68,9 @@ def _safetensors_head(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -
     head: dict[str, Any] = {"__metadata__": metadata}
     begin = 0
     for name, tensor in tensors.items():
-        assert tensor.dtype == torch.float32
-        head[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, begin + tensor.nbytes]}
-        begin += tensor.nbytes
+        end = begin + tensor.nbytes
+        head[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        begin = end
     text = json.dumps(head).encode("utf-8")
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
@@ -111,6 +112,7 @@ def _write(place: Path, model: GPTModel, resume: Mapping[str, Any] | None, facts
         temporary = Path(tempfile.mkdtemp(prefix=f"{_SAVING}{place.name}-", dir=folder))
         temporary.chmod(0o755)
         save_weights(model, temporary / WEIGHTS, **facts)
+        (temporary / WEIGHTS).chmod(0o644)
         if resume is not None:
             with DirectFile(temporary / RESUME) as file:
                 torch.save(dict(resume), file)  # type: ignore[arg-type]  # it asks for no more than ``write`` and ``flush``

@@ -18,39 +18,36 @@ from typing import Any
 _ROOM = 8 << 20  # bytes written at a time
 _BLOCK = 4096  # direct writes are of whole blocks, from memory that begins at one
 _DIRECT = getattr(os, "O_DIRECT", 0)  # not on every system
+_UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)  # what a file system says that does not know it
 
 
 class DirectFile:
     """The file ``path``, written anew from its beginning, for ``with``.
 
-    OSError at its end where it could not be written: ``write`` itself never fails, because who writes an archive might
-    try to end it properly first, and fail again, out of Python's reach.
+    At its end it raises what kept it from being written: OSError, or an interruption. ``write`` itself never fails,
+    because who writes an archive might try to end it properly first, and fail again, with an error of its own.
     """
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        try:
-            self._descriptor = os.open(path, flags | _DIRECT, 0o644)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            self._descriptor = os.open(path, flags, 0o644)
         self._room = mmap.mmap(-1, _ROOM)  # begins at a page, so at a block
         self._filled = 0
-        self._error: OSError | None = None
+        self._fault: BaseException | None = None
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        try:
+            self._descriptor = os.open(path, flags | _DIRECT, 0o666)
+        except OSError as error:
+            if error.errno not in _UNKNOWN:
+                raise
+            self._descriptor = os.open(path, flags, 0o666)
 
     def write(self, data: Any) -> int:
         """Take in the bytes of ``data``, any contiguous buffer; returns how many."""
-        rest = memoryview(data).cast("B")
-        n_bytes = len(rest)
-        while rest:
-            part = rest[: _ROOM - self._filled]
-            self._room[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            rest = rest[len(part) :]
-            if self._filled == _ROOM:
-                self._put()
-        return n_bytes
+        whole = memoryview(data).cast("B")
+        try:
+            self._take(whole)
+        except BaseException as fault:  # an interruption too: see above
+            self._fault = self._fault or fault
+        return len(whole)
 
     def flush(self) -> None:
         """Nothing: what is written is whole at the end."""
@@ -60,24 +57,30 @@ class DirectFile:
 
     def __exit__(self, fault: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         try:
-            if fault is None:
+            if fault is None and self._fault is None:
                 self._put()
-                if self._error is not None:
-                    raise self._error
                 os.fsync(self._descriptor)
         finally:
             os.close(self._descriptor)
+        if self._fault is not None and (fault is None or not isinstance(self._fault, OSError)):
+            raise self._fault
+
+    def _take(self, rest: memoryview) -> None:
+        while rest and self._fault is None:
+            part = rest[: _ROOM - self._filled]
+            self._room[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            rest = rest[len(part) :]
+            if self._filled == _ROOM:
+                self._put()
 
     def _put(self) -> None:
         """Write what is in the room."""
-        try:
-            with memoryview(self._room)[: self._filled] as whole:
-                done = 0
-                while self._error is None and done < len(whole):
-                    with whole[done:] as rest:
-                        done += self._written(rest)
-        except OSError as error:
-            self._error = error
+        with memoryview(self._room)[: self._filled] as whole:
+            done = 0
+            while done < len(whole):
+                with whole[done:] as rest:
+                    done += self._written(rest)
         self._filled = 0
 
     def _written(self, rest: memoryview) -> int:
@@ -86,7 +89,7 @@ class DirectFile:
         try:
             return os.write(self._descriptor, rest)
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in _UNKNOWN:
                 raise
             self._use_the_cache()  # there are file systems that say so only now
             return os.write(self._descriptor, rest)

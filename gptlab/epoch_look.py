@@ -9,6 +9,7 @@ import torch
 
 from gptlab.config import SamplingConfig, TrainConfig
 from gptlab.events import Probed, Sampled
+from gptlab.fast.decoding import forget_weights
 from gptlab.loss import token_losses
 from gptlab.probing import packed, watched_passages
 from gptlab.sampling import generate_steps
@@ -41,6 +42,7 @@ class EpochLook:
                 text=token_ids_to_text(ids),
                 probabilities=tuple(known + [token.probability for token in new]),
             )
+        forget_weights(self.state.model)
 
     def probes(self, step: int, epoch: int) -> Iterator[Probed]:
         """The loss of each token of the watched passages."""

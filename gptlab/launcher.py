@@ -31,8 +31,9 @@ SETTINGS = {
 }
 # OpenMP's threads wait for each other by spinning. Where something else, the browser say, wants a core too, they then
 # hold up the one they wait for; where nothing does, a thread that sleeps is woken too late for a product of a few
-# microseconds. So they spin for some of those, and sleep then.
-WAITING = {"GOMP_SPINCOUNT": "1000"}
+# microseconds. So GNU's, which PyTorch brings for Linux, spin for some of those (turns), and sleep then; LLVM's and
+# Intel's, which measure in milliseconds, sleep at once.
+WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 USERS_WAITING = "OMP_WAIT_POLICY"  # who sets this has said how threads wait
 
 

@@ -20,7 +20,7 @@ from gptlab.estimate import FLOAT, memory_bytes
 from gptlab.home import cache_folder, write_atomically
 from gptlab.launcher import worker_environment
 
-COUNTED = ("OMP_", "GOMP_", "MKL_", "MALLOC_")  # beginnings of variables that change how fast a step is
+COUNTED = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_")  # beginnings of variables that change how fast a step is
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,7 @@ def _key(config: RunConfig) -> str:
         config.model.model_dump(exclude={"init"}),
         config.data.batch_size,
         config.train.model_dump(include={"device", "compile"}) | {"precision": automatic_precision(config)},
-        {
-            name: value
-            for name, value in worker_environment().items()
-            if name.startswith(("OMP_", "GOMP_", "MKL_", "MALLOC_"))
-        },
+        {name: value for name, value in worker_environment().items() if name.startswith(COUNTED)},
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 

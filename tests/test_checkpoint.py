@@ -53,6 +53,23 @@ def test_a_model_comes_back_as_it_was_saved(folder: Path, changes: dict[str, obj
     assert (loaded.out_head.weight is loaded.tok_emb.weight) == bool(changes.get("tie_weights"))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_another_type_come_back_too(folder: Path, dtype: torch.dtype) -> None:
+    model = small_model(5).to(dtype)
+    loaded = load_model(save_best(folder, model, 1))
+    assert loaded.tok_emb.weight.dtype == dtype
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+
+
+def test_everybody_may_read_a_checkpoint_where_new_files_are_private(folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        place = save_best(folder, small_model(), 1)
+    finally:
+        os.umask(before)
+    assert [oct(path.stat().st_mode & 0o777) for path in (place, place / "weights.safetensors")] == ["0o755", "0o644"]
+
+
 def test_a_loaded_model_can_be_trained(folder: Path) -> None:
     loaded = load_model(save_checkpoint(folder, small_model(), 1))
     loaded(some_ids(4).view(1, 4)).sum().backward()

@@ -18,6 +18,9 @@ BLOCK = 4096
 Write = Callable[[int, memoryview], int]
 
 
+direct = pytest.mark.skipif(not direct_file._DIRECT, reason="this system knows no direct writing")
+
+
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(direct_file, "_ROOM", 4 * BLOCK)
@@ -42,6 +45,7 @@ def test_the_bytes_are_in_the_file(path: Path, size: int, piece: int) -> None:
     assert path.read_bytes() == some_bytes(size)
 
 
+@direct
 def test_whole_blocks_go_past_the_cache_and_the_rest_through_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[object] = []
     opened, written = os.open, os.write
@@ -61,27 +65,38 @@ def test_whole_blocks_go_past_the_cache_and_the_rest_through_it(path: Path, monk
     assert done == ["direct", 4 * BLOCK, 4 * BLOCK, "usual", 10]
 
 
+@direct
 @pytest.mark.parametrize("when", ["open", "write"])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
 def test_a_file_system_that_knows_no_direct_writing_is_written_as_usual(
-    path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+    path: Path, monkeypatch: pytest.MonkeyPatch, when: str, number: int
 ) -> None:
     refused: list[str] = []
-    opened, written = os.open, os.write
+    opened, written, flag_of = os.open, os.write, fcntl.fcntl
+    is_direct = False
 
     def strict_open(name: Path, flags: int, mode: int = 0o777) -> int:
-        if when == "open" and flags & os.O_DIRECT:
+        nonlocal is_direct
+        is_direct = bool(flags & os.O_DIRECT)
+        if when == "open" and is_direct:
             refused.append("open")
-            raise OSError(errno.EINVAL, "Invalid argument")
-        return opened(name, flags, mode)
+            raise OSError(number, "not here")
+        return opened(name, flags & ~os.O_DIRECT, mode)
 
     def strict_write(descriptor: int, data: memoryview) -> int:
-        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+        if is_direct:
             refused.append("write")
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(number, "not here")
         return written(descriptor, data)
+
+    def watched_flags(descriptor: int, command: int, value: int = 0) -> int:
+        nonlocal is_direct
+        is_direct = is_direct and not (command == fcntl.F_SETFL and not value & os.O_DIRECT)
+        return flag_of(descriptor, command, value)
 
     monkeypatch.setattr(os, "open", strict_open)
     monkeypatch.setattr(os, "write", strict_write)
+    monkeypatch.setattr(fcntl, "fcntl", watched_flags)
     put(path, some_bytes(50_001), 7_000)
     assert path.read_bytes() == some_bytes(50_001)
     assert refused == [when]
@@ -127,9 +142,33 @@ def test_an_archive_of_tensors_comes_back_or_its_fault_does(path: Path, monkeypa
         torch.save(tensors, file)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_interruption_while_an_archive_is_written_is_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write, calls = os.write, 0
+
+    def interrupted(descriptor: int, data: memoryview) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise KeyboardInterrupt
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", interrupted)
+
+    def save() -> None:
+        with DirectFile(path) as file:
+            torch.save({"a": torch.randn(10_000)}, file)  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        save()
+
+
 def test_a_fault_of_the_writer_is_not_hidden_by_one_of_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _full_after(0, monkeypatch)
-    before = len(os.listdir("/proc/self/fd"))
+    closed, close = [], os.close
+    monkeypatch.setattr(os, "close", lambda descriptor: (closed.append(descriptor), close(descriptor)))
 
     def fails() -> None:
         with DirectFile(path) as file:
@@ -138,4 +177,4 @@ def test_a_fault_of_the_writer_is_not_hidden_by_one_of_the_disk(path: Path, monk
 
     with pytest.raises(ZeroDivisionError):
         fails()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(closed) == 1

@@ -11,14 +11,16 @@ import torch
 import torch.nn.functional as F
 
 from gptlab.config import SamplingConfig
-from gptlab.fast import products
+from gptlab.epoch_look import EpochLook
+from gptlab.fast import decoding, products
 from gptlab.fast.decoding import Reader, check_weights, weights_of
 from gptlab.fast.precision import onednn_products, without_onednn
 from gptlab.fast.products import _divided, _fp32_product, library_for
 from gptlab.model import GPTModel
 from gptlab.sampling import generate, generate_batch, generate_steps
+from gptlab.state import TrainState
 from gptlab.tokenizer import END_OF_TEXT_ID
-from tests.small_models import small_model, some_ids
+from tests.small_models import parts, run_config, small_model, some_ids
 
 
 def trained_like(**changes: object) -> GPTModel:
@@ -67,6 +69,14 @@ def test_prepared_weights_are_kept_until_the_model_changes() -> None:
     with torch.no_grad():
         here.out_head.weight.mul_(2)
     assert weights_of(here, "bf16") is not first
+
+
+def test_prepared_weights_do_not_outlive_the_look_after_an_epoch() -> None:
+    state = TrainState.build(run_config(), parts())
+    look = EpochLook(state.config.train, state)
+    for _ in look.samples(0, 0):
+        assert state.model in decoding._made
+    assert state.model not in decoding._made
 
 
 @pytest.fixture

@@ -220,10 +220,18 @@ def test_a_worker_gets_its_settings_but_never_against_the_user() -> None:
     assert not launcher.needs_settings(environment)
 
 
-@pytest.mark.parametrize("own", [{"OMP_WAIT_POLICY": "PASSIVE"}, {"GOMP_SPINCOUNT": "7"}])
-def test_threads_wait_as_the_user_said(own: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, {"OMP_WAIT_POLICY": "PASSIVE"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7", "KMP_BLOCKTIME": "0"}),
+    ],
+)
+def test_threads_wait_as_the_user_said(own: dict[str, str], told: dict[str, str]) -> None:
     environment = launcher.worker_environment(own)
-    assert {k: v for k, v in environment.items() if k in {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}} == own
+    names = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
+    assert {k: v for k, v in environment.items() if k in names} == told
     assert not launcher.needs_settings(environment)
 
 

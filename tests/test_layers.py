@@ -25,7 +25,7 @@ FLOORS = (
         "readback",
         "random_streams",
     }
-    | {"out_of_memory"},
+    | {"out_of_memory", "direct_file"},
     {
         "text_statistics",
         "runs",

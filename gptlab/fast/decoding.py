@@ -60,6 +60,11 @@ def weights_of(model: GPTModel, kind: Weights) -> DecodingWeights:
     return known[kind][1]
 
 
+def forget_weights(model: GPTModel) -> None:
+    """Let go of what was prepared of ``model``: its weights are about to change."""
+    _made.pop(model, None)
+
+
 def check_weights(name: str, model: GPTModel) -> Weights:
     """``name`` as one of the kinds of weights; ValueError where there is no such kind, or not for this device."""
     for kind in WEIGHTS:
