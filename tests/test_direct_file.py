@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,6 @@ from gptlab import direct_file
 from gptlab.direct_file import DirectFile
 
 BLOCK = 4096
-Write = Callable[[int, memoryview], int]
-
-
 direct = pytest.mark.skipif(not direct_file._DIRECT, reason="this system knows no direct writing")
 
 
@@ -100,6 +96,15 @@ def test_a_file_system_that_knows_no_direct_writing_is_written_as_usual(
     put(path, some_bytes(50_001), 7_000)
     assert path.read_bytes() == some_bytes(50_001)
     assert refused == [when]
+
+
+def test_a_file_is_on_the_disk_before_it_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, close = os.fsync, os.close
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("sync"), sync(descriptor)))
+    monkeypatch.setattr(os, "close", lambda descriptor: (done.append("close"), close(descriptor)))
+    put(path, some_bytes(50_001), 7_000)
+    assert done == ["sync", "close"]
 
 
 @pytest.mark.parametrize("most", [BLOCK, 1_000])
