@@ -1,7 +1,7 @@
 """A large file, written to the disk itself instead of into the system's cache of files.
 
 What goes through the cache is copied into memory that the system has to find first, which keeps a core busy for as long
-as the disk is, and pushes out what other programs read. A checkpoint is read at most once, and two cores are few. Where
+as the disk is, and pushes out what other programs read. Most checkpoints are never read, and two cores are few. Where
 the file system does not know direct writing, it is written as usual.
 """
 
