@@ -16,7 +16,7 @@ import numpy as np
 
 from gptlab.events import Evaluated
 from gptlab.log import RunLog
-from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, smooth, step_positions, thin
+from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, step_positions, thin, thin_steps
 from gptlab.panels import end_of, layout_of
 
 TRAIN, VAL, BEST, RATE, NORM, FAINT = "#0072B2", "#D55E00", "#009E73", "#8C6D1F", "#7B5EA7", "#8A8578"
@@ -65,10 +65,9 @@ def training_figure(
     evaluations = log.evaluations
     if axis == "epoch" and not extent.steps_per_epoch and steps:
         axis = "step"
-    step_x, eval_x = step_positions(steps, axis, extent), positions(log, axis, extent)
-    losses, rates, norms = (steps.column(name)[: len(step_x)] for name in ("loss", "learning_rate", "grad_norm"))
+    eval_x = positions(log, axis, extent)
     val = [row.val_loss for row in evaluations]
-    end = end_of(axis, extent, step_x)
+    end = end_of(axis, extent, step_positions(steps, axis, extent, range(len(steps))[-1:]))
     after_best = _after_best(evaluations)
     best_at = [after_best[0]] if after_best else []
     gap = after_best if len(after_best) > 1 else []
@@ -109,7 +108,7 @@ def training_figure(
         ),
         _line(
             "train, each step",
-            *thin(step_x, losses),
+            *thin_steps(steps, "loss", axis, extent),
             TRAIN,
             width=1.2,
             opacity=0.5,
@@ -118,7 +117,7 @@ def training_figure(
         ),
         _line(
             "train, smoothed",
-            *(thin(step_x, smooth(losses, smoothing)) if smoothing else ([], [])),
+            *(thin_steps(steps, "loss", axis, extent, smoothing=smoothing) if smoothing else ([], [])),
             TRAIN,
             width=2,
             dash="dot",
@@ -154,8 +153,22 @@ def training_figure(
             "textfont": {"color": BEST, "size": 12},
             "legend_text": "best validation",
         },
-        _line("learning rate", *thin(step_x, rates), RATE, width=1.8, hover="%{y:.3~g}", panel="y2"),
-        _line("gradient norm", *thin(step_x, norms), NORM, width=1.4, hover="%{y:.3f}", panel="y3"),
+        _line(
+            "learning rate",
+            *thin_steps(steps, "learning_rate", axis, extent),
+            RATE,
+            width=1.8,
+            hover="%{y:.3~g}",
+            panel="y2",
+        ),
+        _line(
+            "gradient norm",
+            *thin_steps(steps, "grad_norm", axis, extent),
+            NORM,
+            width=1.4,
+            hover="%{y:.3f}",
+            panel="y3",
+        ),
     ]
     return {
         "data": [_clean(trace) for trace in traces],

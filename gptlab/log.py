@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from threading import Lock
 
@@ -41,7 +42,10 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 
 
 class RunLog:
-    """A log read so far, its facts sorted by kind. ``refresh`` reads what was added since; threads may share it."""
+    """A log read so far, its facts sorted by kind. ``refresh`` reads what was added since; threads may share it.
+
+    ``now`` is what they look at: in a log that is being read on, one list may be longer than another.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -86,6 +90,16 @@ class RunLog:
                 self._take(event)
             self.offset = offset  # only now: whoever sees it finds the events, too
             return bool(events)
+
+    def now(self) -> RunLog:
+        """All of this moment, as a log that stays as it is."""
+        with self._reading:
+            taken = copy(self)
+            taken.steps, taken._worked = self.steps.now(), copy(self._worked)
+            for name, value in vars(self).items():
+                if isinstance(value, list):
+                    setattr(taken, name, list(value))
+        return taken
 
     @property
     def events(self) -> list[Event]:

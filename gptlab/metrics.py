@@ -6,7 +6,7 @@ Works on the rows of a ``RunLog``; knows nothing of charts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from gptlab.step_rows import SECONDS, StepRows
 Floats = npt.NDArray[np.float64]
 Axis = Literal["epoch", "step", "tokens", "time", "flops"]
 MOST_POINTS = 1000  # of one line: a page shows about as many pixels of it
+AT_ONCE = 4096  # points that are looked at together: drawing a long run takes no more memory than a short one
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,15 @@ def positions(log: RunLog, axis: Axis, extent: Extent) -> list[float]:
     return [float(row.step + 1) for row in rows]
 
 
-def step_positions(steps: StepRows, axis: Axis, extent: Extent) -> Floats:
-    """``positions`` of all steps of a log, as an array [n]."""
+def step_positions(steps: StepRows, axis: Axis, extent: Extent, places: Sequence[int]) -> Floats:
+    """``positions`` of the steps at these places of a log, as an array [places]."""
     if axis == "time":
-        return steps.column(SECONDS)
+        return steps.pick(SECONDS, places)
     if axis == "flops":
-        return steps.column("tokens_seen") * (extent.flops_per_token or math.nan)
+        return steps.pick("tokens_seen", places) * (extent.flops_per_token or math.nan)
     if axis == "tokens":
-        return steps.column("tokens_seen")
-    made = steps.column("step") + 1
+        return steps.pick("tokens_seen", places)
+    made = steps.pick("step", places) + 1
     return made / extent.steps_per_epoch if axis == "epoch" and extent.steps_per_epoch else made
 
 
@@ -87,52 +88,85 @@ def epoch_marks(log: RunLog, axis: Axis, extent: Extent, most: int = 400) -> lis
     samples = list({sample.epoch: sample for sample in log.samples}.values())
     if len(samples) > most:
         samples = [samples[round(k * (len(samples) - 1) / (most - 1))] for k in range(most)]
-    steps = log.steps
-    made = steps.column("step")
-    across = step_positions(steps, axis, extent)
     found = []
     for sample in samples:
-        place = int(np.searchsorted(made, sample.step))
-        if sample.epoch == 0 or place == len(made) or made[place] != sample.step:
-            found.append((0.0, sample.epoch))
-        else:
-            found.append((float(across[place]), sample.epoch))
+        place = log.steps.place_of(sample.step) if sample.epoch else None
+        x = 0.0 if place is None else float(step_positions(log.steps, axis, extent, [place])[0])
+        found.append((x, sample.epoch))
     return found
 
 
 def smooth(values: Iterable[float], weight: float) -> list[float]:
     """Exponential moving average, debiased so that its beginning is not pulled to zero; NaN is passed over."""
-    total, mass, found = 0.0, 0.0, []
-    for value in values:
-        if math.isfinite(value):
-            total = weight * total + (1 - weight) * value
-            mass = weight * mass + (1 - weight)
-        found.append(total / mass if mass else math.nan)
-    return found
+    return _Smoother(weight).more(values)
+
+
+class _Smoother:
+    """``smooth``, of values that come in parts."""
+
+    def __init__(self, weight: float) -> None:
+        self.weight, self.total, self.mass = weight, 0.0, 0.0
+
+    def more(self, values: Iterable[float]) -> list[float]:
+        weight, total, mass, found = self.weight, self.total, self.mass, []
+        for value in values:
+            if math.isfinite(value):
+                total = weight * total + (1 - weight) * value
+                mass = weight * mass + (1 - weight)
+            found.append(total / mass if mass else math.nan)
+        self.total, self.mass = total, mass
+        return found
 
 
 def thin(
     xs: Sequence[float] | Floats, ys: Sequence[float] | Floats, most: int = MOST_POINTS
 ) -> tuple[list[float], list[float]]:
     """At most ``most`` points that keep every spike: the lowest and the highest of each of ``most // 2`` stretches."""
-    n, across, values = len(ys), np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
+    across, values = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
+    places, kept = _peaks(lambda first, end: values[first:end], len(values), most)
+    return across[places].tolist(), kept
+
+
+def thin_steps(
+    steps: StepRows, name: str, axis: Axis, extent: Extent, *, smoothing: float = 0.0
+) -> tuple[list[float], list[float]]:
+    """``thin`` of one column of a log's steps, smoothed if wanted; never all of it at once."""
+    smoother = _Smoother(smoothing)
+
+    def part(first: int, end: int) -> Floats:
+        values = steps.column(name, first, end)
+        return np.array(smoother.more(values.tolist())) if smoothing else values
+
+    places, kept = _peaks(part, len(steps), MOST_POINTS)
+    return step_positions(steps, axis, extent, places).tolist(), kept
+
+
+def _peaks(part: Callable[[int, int], Floats], n: int, most: int) -> tuple[list[int], list[float]]:
+    """The places that ``thin`` keeps of ``n`` values, in order, and the values there. ``part``: those of a stretch."""
     if n <= most:
-        return across.tolist(), values.tolist()
-    known = np.isfinite(values)
+        return list(range(n)), part(0, n).tolist()
     bounds = np.arange(most // 2) * n // max(1, most // 2 - 1)  # the last stretch is empty: the ends take its place
-    places = {0, n - 1}
-    for spike, missing in ((np.minimum, np.inf), (np.maximum, -np.inf)):
-        filled = np.where(known, values, missing)
-        peaks = spike.reduceat(filled, bounds[:-1])
-        hits = np.flatnonzero(filled == np.repeat(peaks, np.diff(bounds)))
-        first = np.searchsorted(hits, bounds[:-1])  # of several equal ones the earliest stands for its stretch
-        places.update(hits[first].tolist())
-    order = sorted(places)
-    return across[order].tolist(), values[order].tolist()
+    together = max(1, AT_ONCE * len(bounds) // n)
+    kept: dict[int, float] = {}
+    for place in range(0, len(bounds) - 1, together):
+        edges = bounds[place : place + together + 1]
+        first, edges = int(edges[0]), edges - edges[0]
+        values = part(first, first + int(edges[-1]))
+        known = np.isfinite(values)
+        chosen = {0} if not first else set()
+        for spike, missing in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+            filled = np.where(known, values, missing)
+            peaks = spike.reduceat(filled, edges[:-1])
+            hits = np.flatnonzero(filled == np.repeat(peaks, np.diff(edges)))
+            earliest = np.searchsorted(hits, edges[:-1])  # of several equal ones the first stands for its stretch
+            chosen.update(hits[earliest].tolist())
+        if first + len(values) == n:
+            chosen.add(len(values) - 1)
+        kept.update((first + at, float(values[at])) for at in sorted(chosen))
+    return list(kept), list(kept.values())
 
 
 def seconds_per_step(log: RunLog, window: int = 50) -> float:
     """Seconds that one of the last steps took, evaluations, samples and saving included; NaN before the second one."""
-    seconds = log.steps.column(SECONDS)
-    recent = seconds[max(log.steps_before_start, len(seconds) - window - 1) :]
+    recent = log.steps.column(SECONDS, max(log.steps_before_start, len(log.steps) - window - 1))
     return float(recent[-1] - recent[0]) / (len(recent) - 1) if len(recent) > 1 else math.nan

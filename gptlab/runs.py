@@ -170,11 +170,11 @@ class Run:
         return read_events(self.events_path, offset)
 
     def log(self) -> RunLog:
-        """The log, brought up to date: later calls on this object read only what is new."""
+        """The log as it stands now: later calls on this object read only what is new."""
         if self._log is None:
             self._log = RunLog(self.events_path)
         self._log.refresh()
-        return self._log
+        return self._log.now()
 
     def events(self) -> list[Event]:
         """Every event that still holds: rows that a resume made void are left out."""

@@ -6,14 +6,17 @@ import itertools
 import json
 import math
 import random
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gptlab.events import Evaluated, Phase, Resumed, Started, Stepped, encode
 from gptlab.figures import MOST_ROWS, comparison_figure, evaluation_table, training_figure
 from gptlab.log import RunLog
-from gptlab.metrics import Extent, extent_of, positions, seconds_per_step, smooth, step_positions, thin
+from gptlab.metrics import Extent, extent_of, positions, seconds_per_step, smooth, step_positions, thin, thin_steps
+from gptlab.step_rows import StepRows
 from tests.fake_run import events
 
 SIZES = {"vocab_size": 50257}
@@ -148,6 +151,47 @@ def test_thinning_looks_past_values_that_are_no_numbers() -> None:
     assert 7.0 in thin([float(place) for place in range(10_000)], ys)[1]
 
 
+@pytest.mark.parametrize("n", [999, 1001, 1500, 8192, 9001, 30_011])
+def test_each_stretch_of_a_thinned_line_keeps_its_lowest_and_its_highest(n: int) -> None:
+    noise = random.Random(n)
+    ys = [noise.choice([math.nan, math.inf, *[noise.randrange(40)] * 8]) for _ in range(n)]
+    xs, kept = thin(range(n), ys)
+    expected = {0, n - 1}
+    for k in range(499):
+        stretch = range(k * n // 499, (k + 1) * n // 499)
+        numbers = [place for place in stretch if math.isfinite(ys[place])]
+        expected |= {min(numbers, key=ys.__getitem__), max(numbers, key=ys.__getitem__)} if numbers else {stretch[0]}
+    places = sorted(expected) if n > 1000 else list(range(n))
+    assert xs == places
+    np.testing.assert_array_equal(kept, [ys[place] for place in places])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.9])
+def test_steps_are_thinned_as_the_whole_line_would_be(smoothing: float) -> None:
+    steps, noise = StepRows(), random.Random(1)
+    losses = [noise.random() for _ in range(20_000)]
+    for place, loss in enumerate(losses):
+        steps.append(Stepped(step=place, epoch=1, tokens_seen=8 * place, loss=loss), place / 2)
+    whole = thin([place / 2 for place in range(20_000)], smooth(losses, smoothing) if smoothing else losses)
+    assert thin_steps(steps, "loss", "time", Extent(), smoothing=smoothing) == whole
+
+
+def test_drawing_a_long_run_takes_no_more_memory_than_a_short_one() -> None:
+    peaks = []
+    for n in (20_000, 100_000):
+        log = RunLog(Path())
+        for place in range(n):
+            log.steps.append(Stepped(step=place, epoch=1, tokens_seen=8, loss=place % 7, grad_norm=1.0), 1.0)
+        training_figure(log, Extent(n, 10, 8), smoothing=0.5, **SIZES)
+        tracemalloc.start()
+        try:
+            training_figure(log, Extent(n, 10, 8), smoothing=0.5, **SIZES)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+
+
 def test_smoothing_is_debiased_and_passes_over_gaps() -> None:
     assert smooth([5.0, 5.0, 5.0], 0.9) == pytest.approx([5.0, 5.0, 5.0])
     assert smooth([4.0, math.nan, 4.0], 0.5) == pytest.approx([4.0, 4.0, 4.0])
@@ -173,7 +217,7 @@ def test_training_time_leaves_out_pauses_and_absences(tmp_path) -> None:
         fourth,
     ]
     log = log_of(tmp_path / "log", rows)
-    assert step_positions(log.steps, "time", Extent()).tolist() == pytest.approx([1.0, 2.0, 3.0, 4.5])
+    assert step_positions(log.steps, "time", Extent(), range(4)).tolist() == pytest.approx([1.0, 2.0, 3.0, 4.5])
     assert positions(log, "time", Extent()) == pytest.approx([3.5])
 
 
@@ -197,7 +241,7 @@ def test_there_is_no_pace_before_the_second_step(tmp_path) -> None:
 def test_an_old_log_without_steps_per_epoch_still_gets_its_epochs(tmp_path) -> None:
     rows = [row for row in events(10, 9, until=20) if isinstance(row, Stepped)]
     log = log_of(tmp_path / "log", rows)
-    assert step_positions(log.steps, "epoch", extent_of(log, 10, max_steps=50))[8] == pytest.approx(1.0)
+    assert step_positions(log.steps, "epoch", extent_of(log, 10, max_steps=50), [8]) == pytest.approx(1.0)
 
 
 def test_the_table_says_in_text_what_the_chart_shows(log) -> None:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from gptlab.events import Ended, Evaluated, Event, Phase, Resumed, Sampled, Saved, Started, Stepped, encode
 from gptlab.log import RunLog, read_events
+from gptlab.metrics import Extent, positions
+from gptlab.runs import Run
 from gptlab.step_rows import SECONDS
 
 
@@ -100,6 +102,31 @@ def test_refreshing_reads_only_what_is_new(tmp_path: Path) -> None:
     write(path, step(1))
     assert log.refresh()
     assert [row.step for row in log.steps] == [0, 1]
+
+
+def test_a_log_of_one_moment_stays_as_it_is_while_the_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, Phase(phase="training", time=1.0), step(0, time=2.0), step(1, time=3.0))
+    write(path, Evaluated(step=1, epoch=1, tokens_seen=2, time=3.0))
+    log = RunLog(path)
+    log.refresh()
+    now = log.now()
+    offset, positions_then = now.offset, positions(now, "time", Extent())
+    write(path, step(2, time=9.0), Evaluated(step=2, epoch=1, tokens_seen=3, time=9.0))
+    write(path, Resumed(step=1, time=99.0), step(1, time=100.0))
+    log.refresh()
+    assert ([row.step for row in now.steps], [row.step for row in now.evaluations]) == ([0, 1], [1])
+    assert [type(row) for row in now.events] == [Phase, Stepped, Stepped, Evaluated]
+    assert (now.offset, now.seconds_trained(), positions(now, "time", Extent())) == (offset, 2.0, positions_then)
+    assert ([row.step for row in log.steps], log.evaluations, len(log.resumed)) == ([0, 1], [], 1)
+
+
+def test_a_run_gives_its_log_of_one_moment(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    write(run.events_path, step(0))
+    first = run.log()
+    write(run.events_path, step(1))
+    assert (len(run.log().steps), len(first.steps)) == (2, 1)
 
 
 def test_a_log_that_was_replaced_by_a_shorter_one_is_read_anew(tmp_path: Path) -> None:

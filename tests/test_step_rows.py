@@ -50,6 +50,21 @@ def test_columns_grow_and_what_was_handed_out_stays() -> None:
     assert early.tolist() == [n / 2 for n in range(10)]
     assert rows.column("step").tolist() == list(range(200))
     assert rows.column(SECONDS).tolist() == [3.0 * n for n in range(200)]
+    assert rows.column("step", 150, 153).tolist() == rows.pick("step", [150, 151, 152]).tolist() == [150, 151, 152]
+    assert rows.column("step", 198).tolist() == [198, 199]
+    assert StepRows().column("step").tolist() == StepRows().pick("step", []).tolist() == []
+
+
+def test_rows_of_one_moment_stay_as_many_and_are_not_copied() -> None:
+    rows = rows_of(3)
+    now = rows.now()
+    rows.append(step(3, 9.0), 9.0)
+    assert now._columns is rows._columns
+    assert [row.step for row in now] == now.column("step").tolist() == [0, 1, 2]
+    assert (now[-1].step, now.find(3), now.count_until(99), len(now.now())) == (2, None, 3, 3)
+    assert now.before(9)[1] == [0, 1, 2, 3]
+    with pytest.raises(TypeError, match="do not grow"):
+        now.append(step(3, 9.0), 9.0)
 
 
 def test_a_row_is_found_by_its_step() -> None:
@@ -103,8 +118,12 @@ def test_a_log_follows_a_resume(tmp_path: Path) -> None:
     kept = log.events
     assert [type(event) for event in kept] == [Started, *[Stepped] * 50, Phase, Phase, Resumed, Stepped]
     assert [event.step for event in kept if isinstance(event, Stepped)] == [*range(51)]
-    np.testing.assert_array_equal(step_positions(log.steps, "step", Extent()), range(1, 52))
-    np.testing.assert_array_equal(step_positions(log.steps, "epoch", Extent(steps_per_epoch=2)), np.arange(1, 52) / 2)
-    np.testing.assert_array_equal(step_positions(log.steps, "tokens", Extent()), 8 * np.arange(1, 52))
-    np.testing.assert_array_equal(step_positions(log.steps, "flops", Extent(flops_per_token=3)), 24 * np.arange(1, 52))
-    assert np.isnan(step_positions(log.steps, "flops", Extent())).all()
+    np.testing.assert_array_equal(step_positions(log.steps, "step", Extent(), range(51)), range(1, 52))
+    np.testing.assert_array_equal(
+        step_positions(log.steps, "epoch", Extent(steps_per_epoch=2), range(51)), np.arange(1, 52) / 2
+    )
+    np.testing.assert_array_equal(step_positions(log.steps, "tokens", Extent(), range(51)), 8 * np.arange(1, 52))
+    np.testing.assert_array_equal(
+        step_positions(log.steps, "flops", Extent(flops_per_token=3), range(51)), 24 * np.arange(1, 52)
+    )
+    assert np.isnan(step_positions(log.steps, "flops", Extent(), range(51))).all()

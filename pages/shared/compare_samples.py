@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,11 +29,10 @@ class Placed:
 
 def placed(log: RunLog, prompt: str) -> list[Placed]:
     """The samples of a prompt, earliest first."""
-    steps = log.steps.column("step")
     found = []
     for sample in log.samples:
         if sample.prompt == prompt:
-            made = bisect_right(steps, sample.step) if sample.epoch else 0
+            made = log.steps.count_until(sample.step) if sample.epoch else 0
             found.append(Placed(sample, log.steps[made - 1].tokens_seen if made else 0))
     return found
 
