@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from gptlab.launcher import missing_waiting
 
 os.environ.update(missing_waiting(os.environ))  # before torch is loaded
+# What is compiled once serves all tests, which have a data folder each.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/gptlab-tests-compiled-{os.getuid()}")
 
 VERDICT = "the-verdict.txt"
 

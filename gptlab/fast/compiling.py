@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,19 +65,58 @@ def pays_on_gpu(config: RunConfig, total_steps: int) -> bool:
 
 
 @contextmanager
-def compiler() -> Iterator[None]:
-    """Settings for the first calls of compiled functions: results are kept in the data folder for the next run."""
+def compiler(threads: int = 1) -> Iterator[None]:
+    """Settings for the first calls of compiled functions: results are kept in the data folder for the next run.
+
+    ``threads`` C++ compilers work at once.
+    """
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
 
+    with _cache_in_data_folder():
+        dynamo.recompile_limit = max(dynamo.recompile_limit, _LIMIT)  # for later batches of another kind, too
+        with inductor.patch({"compile_threads": threads, **_known_vectors()}):
+            yield
+
+
+@contextmanager
+def _cache_in_data_folder() -> Iterator[None]:
+    """Have PyTorch keep what it compiles in the data folder, unless a person has named another.
+
+    It names one itself as soon as an optimiser is made: that of the machine's temporary files.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    before = os.environ.get(CACHE_VARIABLE)
+    if before not in (None, os.path.abspath(default_cache_dir())):
+        yield
+        return
     folder = cache_folder() / "compiled"
     folder.mkdir(parents=True, exist_ok=True)
-    before = os.environ.get(CACHE_VARIABLE)
-    os.environ.setdefault(CACHE_VARIABLE, str(folder))
+    os.environ[CACHE_VARIABLE] = str(folder)
     try:
-        dynamo.recompile_limit = max(dynamo.recompile_limit, _LIMIT)  # for later batches of another kind, too
-        with inductor.patch(compile_threads=1):
-            yield
+        yield
     finally:
         if before is None:
             os.environ.pop(CACHE_VARIABLE, None)
+        else:
+            os.environ[CACHE_VARIABLE] = before
+
+
+def _known_vectors() -> dict[str, bool]:
+    """A setting that has PyTorch take the longest vectors that the processor names, where the compiler knows them.
+
+    By itself it builds and loads a program for each kind of them first, which takes five seconds.
+    """
+    from torch._inductor import config, cpp_builder, cpu_vec_isa
+
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return {}
+    setting = {"cpp.vec_isa_ok": True}
+    with config.patch(setting):
+        flags = cpu_vec_isa.pick_vec_isa().build_arch_flags().split()
+    asked = [cpp_builder.get_cpp_compiler(), *flags, "-x", "c++", "-fsyntax-only", os.devnull]
+    if subprocess.run(asked, capture_output=True).returncode == 0:
+        return setting
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
+    return {}

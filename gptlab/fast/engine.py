@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gptlab.device import available_cores
 from gptlab.fast import adamw, dropout, head
 from gptlab.fast.block import BlockWeights, block_forward, embed, last_norm
 from gptlab.fast.compiling import compiler
@@ -283,7 +284,7 @@ class Engine:
         model = self.model
         none = torch.zeros(dropout.SITES, 2, dtype=torch.int32)
         with torch.no_grad(), onednn_products(self.onednn):
-            x = f.embed(model.tok_emb.weight[ids], model.pos_emb.weight, none[0], 0.0)
+            x = embed(model.tok_emb.weight[ids], model.pos_emb.weight, none[0], 0.0)  # one sum: not worth compiling
             for weights in self._blocks:
                 x = f.block(x, weights, none, self.config.n_heads, 0.0)
             last = f.last_norm(x, model.final_norm.scale, model.final_norm.shift, self.dtype)
@@ -302,7 +303,7 @@ class Engine:
         ids = torch.zeros(batch_size, n_tokens, dtype=torch.long)
         self.functions, self.shape = _PLAIN.compiled(), (batch_size, n_tokens)
         try:
-            with compiler():
+            with compiler(available_cores()):
                 self.loss_and_gradients([(ids, ids)], step=0)
                 self.norm()
                 self._try_updates()
