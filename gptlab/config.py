@@ -248,7 +248,8 @@ class TrainConfig(_Part):
     compile: Literal["auto", "on", "off"] = _field(
         "auto",
         "Compile",
-        "Build kernels for this model first: 10 to 40 seconds, then steps one and a half to four times as fast. "
+        "Build kernels for this model first: 10 to 40 seconds, a few once it was done; then steps one and a half to "
+        "four times as fast. "
         "Needs a C++ compiler. auto: with bf16, where the run is long enough to win.",
     )
     keep_checkpoints: int | None = _field(

@@ -20,7 +20,8 @@ Chooser = Callable[[Tensor, list[int]], int]  # logits [V] of the token after a 
 
 DRAFTED = 6  # tokens at a time
 _TRIED = 32  # drafted tokens after which it is asked whether they are accepted
-_ENOUGH = 0.7  # share of them that must be, to be worth their time
+_ENOUGH = 0.4  # share of them that must be, to be worth their time
+_RESTED = 48  # tokens without drafts where they were not; then they are tried again
 _LEAST_NEW = 32  # tokens: for fewer the 8-bit weights are not worth making
 _LEAST_READ = 40_000_000  # parameters read for a token: smaller models spend their time elsewhere
 
@@ -41,7 +42,8 @@ class SpeculativeReader:
         self.room, self.chooser = length, chooser
         self.ids: list[int] = []  # a text and the draft after it, as fp32 has read them
         self.logits = torch.empty(0)  # [1 + drafted, V]: after that text, and after each token of the draft
-        self.drafted = self.accepted = 0
+        self.drafted = self.accepted = 0  # since it was last asked
+        self.rests_until = 0  # length of the text
 
     def __call__(self, text: list[int]) -> Tensor:
         """Logits [V] (fp32) of the token after ``text``."""
@@ -66,9 +68,11 @@ class SpeculativeReader:
         self.logits = self.target.read_each(torch.tensor([self.ids[self.target.length :]]), n + 1)[0]
 
     def _n_drafted(self, length: int) -> int:
-        if self.drafted >= _TRIED and self.accepted < _ENOUGH * self.drafted:
-            return 0
-        return min(DRAFTED, self.room - length)
+        if self.drafted >= _TRIED:
+            if self.accepted < _ENOUGH * self.drafted:
+                self.rests_until = length + _RESTED
+            self.drafted = self.accepted = 0
+        return 0 if length < self.rests_until else min(DRAFTED, self.room - length)
 
 
 def _alike(a: list[int], b: list[int]) -> int:
