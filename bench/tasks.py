@@ -195,7 +195,8 @@ def whole_run(short: bool) -> list[Row]:
     ours = [sys.executable, "-m", "gptlab", "train", "--preset", "gpt2-124m", "--set", "train.compile=on"]
     options: dict[str, Any] = {"cwd": Path(__file__).resolve().parent.parent, "stdout": subprocess.DEVNULL}
     with tempfile.TemporaryDirectory() as warm, tempfile.TemporaryDirectory() as cold:
-        at = {home: ["env", "-u", CACHE_VARIABLE, f"GPTLAB_HOME={home}", *ours] for home in (warm, cold)}
+        own = {home: [f"GPTLAB_HOME={home}", f"TMPDIR={home}"] for home in (warm, cold)}  # there are compiled headers
+        at = {home: ["env", "-u", CACHE_VARIABLE, *variables, *ours] for home, variables in own.items()}
         subprocess.run([*at[warm], "--set", "train.max_steps=1"], check=True, **options)
         times = in_turns({"ours": at[warm], "plain": plainly, "cold": at[cold]}, **options)
     task, against = "whole reference run, everything saved", "plain, nothing saved"

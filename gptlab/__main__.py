@@ -219,11 +219,11 @@ def _runs(arguments: argparse.Namespace) -> int:
 
 
 def _run_row(run: Run) -> dict[str, Any]:
-    log = run.log()
+    status, log = run.status(), run.log()
     return {
         "run": run.id,
         "name": run.about.name,
-        "status": run.status(),
+        "status": status,
         "created": run.created,
         "step": log.steps_completed,
         "best_val_loss": log.best.val_loss if log.best else None,

@@ -16,7 +16,7 @@ import numpy as np
 
 from gptlab.events import Evaluated
 from gptlab.log import RunLog
-from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, step_positions, thin, thin_steps
+from gptlab.metrics import MOST_POINTS, Axis, Extent, positions, step_positions, thin_evaluations, thin_steps
 from gptlab.panels import end_of, layout_of
 
 TRAIN, VAL, BEST, RATE, NORM, FAINT = "#0072B2", "#D55E00", "#009E73", "#8C6D1F", "#7B5EA7", "#8A8578"
@@ -65,11 +65,10 @@ def training_figure(
     evaluations = log.evaluations
     if axis == "epoch" and not extent.steps_per_epoch and steps:
         axis = "step"
-    eval_x = positions(log, axis, extent)
-    val = [row.val_loss for row in evaluations]
     end = end_of(axis, extent, step_positions(steps, axis, extent, range(len(steps))[-1:]))
     after_best = _after_best(evaluations)
-    best_at = [after_best[0]] if after_best else []
+    best = after_best[:1]
+    best_x = positions(log, axis, extent, best)
     gap = after_best if len(after_best) > 1 else []
     guess = math.log(vocab_size)
     spaced = "%{y:.4f}"
@@ -94,11 +93,10 @@ def training_figure(
             hover="skip",
             legend=None if unigram_entropy is None else f"token frequencies alone, {unigram_entropy:.2f}",
         ),
-        _line("gap, lower edge", _at(eval_x, gap), _train(evaluations, gap), FAINT, width=0, hover="skip"),
+        _line("gap, lower edge", *thin_evaluations(log, gap, "train_loss", axis, extent), FAINT, width=0, hover="skip"),
         _line(
             "overfitting gap",
-            _at(eval_x, gap),
-            _at(val, gap),
+            *thin_evaluations(log, gap, "val_loss", axis, extent),
             GAP,
             width=0,
             hover="skip",
@@ -126,7 +124,7 @@ def training_figure(
         ),
         _line(
             "train, evaluated",
-            *thin(eval_x, [row.train_loss for row in evaluations]),
+            *thin_evaluations(log, evaluations, "train_loss", axis, extent),
             TRAIN,
             width=2.5,
             marker={"symbol": "circle", "size": 6, "color": TRAIN},
@@ -135,7 +133,7 @@ def training_figure(
         ),
         _line(
             "validation",
-            *thin(eval_x, val),
+            *thin_evaluations(log, evaluations, "val_loss", axis, extent),
             VAL,
             width=2.5,
             dash="dash",
@@ -144,11 +142,11 @@ def training_figure(
             legend="validation",
         ),
         {
-            **_line("best validation", _at(eval_x, best_at), _at(val, best_at), BEST, hover="skip"),
+            **_line("best validation", best_x, [row.val_loss for row in best], BEST, hover="skip"),
             "mode": "markers+text",
             "marker": {"symbol": "star", "size": 15, "color": BEST, "line": {"width": 1, "color": "#ffffff"}},
-            "text": [f"best {val[place]:.3f}" for place in best_at],
-            "textposition": "top left" if best_at and eval_x[best_at[0]] > 0.85 * end else "top right",
+            "text": [f"best {row.val_loss:.3f}" for row in best],
+            "textposition": "top left" if best_x and best_x[0] > 0.85 * end else "top right",
             "cliponaxis": False,
             "textfont": {"color": BEST, "size": 12},
             "legend_text": "best validation",
@@ -198,13 +196,12 @@ def comparison_figure(
         faint = 0.45 if current is not None and index != current else 1.0
         place = f"r{zlib.crc32(name.encode()):08x}"  # plotly makes selectors of it: no user's text
         colour, symbol = CYCLE[index % len(CYCLE)], SYMBOLS[index % len(SYMBOLS)]
-        xs = positions(log, axis, extent)
         for what, width, opacity in (("train", 1.2, 0.55), ("validation", 2.5, 1.0)):
-            ys = [row.train_loss if what == "train" else row.val_loss for row in log.evaluations]
+            number = "train_loss" if what == "train" else "val_loss"
             traces.append(
                 _line(
                     f"{name} · {what}",
-                    *thin(xs, ys, most),
+                    *thin_evaluations(log, log.evaluations, number, axis, extent, most),
                     colour,
                     width=width if faint == 1 else 0.75 * width,
                     opacity=opacity * faint,
@@ -261,21 +258,13 @@ def _text(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "–"
 
 
-def _at(values: Sequence[float], places: Sequence[int]) -> list[float]:
-    return [values[place] for place in places]
-
-
-def _train(evaluations: Sequence[Evaluated], places: Sequence[int]) -> list[float]:
-    return [evaluations[place].train_loss for place in places]
-
-
-def _after_best(evaluations: Sequence[Evaluated]) -> list[int]:
-    """The places of the best validation loss (the earliest of equals) and of all evaluations after it."""
-    known = [place for place, row in enumerate(evaluations) if math.isfinite(row.val_loss)]
+def _after_best(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
+    """The evaluation with the lowest validation loss (the earliest of equals) and all known ones after it."""
+    known = [row for row in evaluations if math.isfinite(row.val_loss)]
     if not known:
         return []
-    best = min(known, key=lambda place: evaluations[place].val_loss)
-    return [place for place in known if place >= best]
+    best = min(range(len(known)), key=lambda place: known[place].val_loss)
+    return known[best:]
 
 
 def _line(

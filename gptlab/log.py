@@ -50,6 +50,7 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reading = Lock()
+        self._stays = False
         self._clear()
 
     def _clear(self) -> None:
@@ -73,7 +74,9 @@ class RunLog:
         self.unreadable: str | None = None  # why the file cannot be read, where that is so
 
     def refresh(self) -> bool:
-        """Read on. True: something was added."""
+        """Read on. True: something was added. TypeError: this is a log of one moment."""
+        if self._stays:
+            raise TypeError("A log of one moment is not read on.")
         with self._reading:
             try:
                 if self.path.stat().st_size < self.offset:
@@ -95,6 +98,7 @@ class RunLog:
         """All of this moment, as a log that stays as it is."""
         with self._reading:
             taken = copy(self)
+            taken._stays = True
             taken.steps, taken._worked = self.steps.now(), copy(self._worked)
             for name, value in vars(self).items():
                 if isinstance(value, list):

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from gptlab.events import Evaluated
 from gptlab.log import RunLog
 from gptlab.step_rows import SECONDS, StepRows
 
@@ -54,12 +55,12 @@ def extent_of(log: RunLog, num_epochs: int, max_steps: int | None = None) -> Ext
     return Extent(total, per_epoch, tokens)
 
 
-def positions(log: RunLog, axis: Axis, extent: Extent) -> list[float]:
+def positions(log: RunLog, axis: Axis, extent: Extent, rows: Sequence[Evaluated] | None = None) -> list[float]:
     """Where each evaluation stands on ``axis``: fractional epochs, steps, tokens seen, seconds of work, operations.
 
-    Operations are counted from the tokens seen; where it is not known how many one takes, NaN.
+    Operations are counted from the tokens seen; where it is not known how many one takes, NaN. ``rows``: only of these.
     """
-    rows = log.evaluations
+    rows = log.evaluations if rows is None else rows
     if axis == "flops":
         return [row.tokens_seen * (extent.flops_per_token or math.nan) for row in rows]
     if axis == "tokens":
@@ -139,6 +140,14 @@ def thin_steps(
 
     places, kept = _peaks(part, len(steps), MOST_POINTS)
     return step_positions(steps, axis, extent, places).tolist(), kept
+
+
+def thin_evaluations(
+    log: RunLog, rows: Sequence[Evaluated], name: str, axis: Axis, extent: Extent, most: int = MOST_POINTS
+) -> tuple[list[float], list[float]]:
+    """``thin`` of one number of these evaluations of a log; never all of it at once."""
+    places, kept = _peaks(lambda first, end: np.array([getattr(row, name) for row in rows[first:end]]), len(rows), most)
+    return positions(log, axis, extent, [rows[place] for place in places]), kept
 
 
 def _peaks(part: Callable[[int, int], Floats], n: int, most: int) -> tuple[list[int], list[float]]:

@@ -33,7 +33,7 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inli
 
 def report(run: Run) -> Iterator[str]:
     """The report as pieces of HTML. What cannot be read of a damaged run is left out, and the report says so."""
-    log = run.log()
+    status, log = run.status(), run.log()
     try:
         config, fault = run.config, ""
     except ValueError as error:
@@ -46,7 +46,7 @@ def report(run: Run) -> Iterator[str]:
         f"<title>{title} · gptlab</title>\n<style>\n{_own('report.css')}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{title}</h1>\n"
     )
-    yield _head(run, log, config, fault)
+    yield _head(run, log, status, config, fault)
     yield _charts(log, config)
     yield _samples(log)
     yield _facts_table("Configuration", _config_rows(config)) if config else ""
@@ -76,9 +76,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
-def _head(run: Run, log: RunLog, config: RunConfig | None, fault: str) -> str:
+def _head(run: Run, log: RunLog, status: str, config: RunConfig | None, fault: str) -> str:
     made = time.strftime("%d %B %Y, %H:%M", time.localtime(run.created))
-    about, status, best = run.about, run.status(), log.best
+    about, best = run.about, log.best
     last = log.evaluations[-1] if log.evaluations else None
     ended = f" {escape(log.ended.message)}" if log.ended and log.ended.message else ""
     parts = [f'<p class="muted">Run {escape(run.id)}, made on {made}: {escape(status)}.{ended}</p>\n']

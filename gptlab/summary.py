@@ -41,7 +41,7 @@ def summarise(run: Run) -> RunSummary:
     """The run's line. Never raises: what cannot be read is left out and said in ``problem``."""
     about, size = run.about, folder_bytes(run.path)
     told = RunSummary(run.id, about.name or run.id, "damaged", run.created, about.tags, about.notes, bytes=size)
-    log, status = run.log(), run.status()
+    status, log = run.status(), run.log()
     problem, num_epochs = None, None
     try:
         num_epochs = run.config.train.num_epochs

@@ -182,6 +182,8 @@ def test_drawing_a_long_run_takes_no_more_memory_than_a_short_one() -> None:
         log = RunLog(Path())
         for place in range(n):
             log.steps.append(Stepped(step=place, epoch=1, tokens_seen=8, loss=place % 7, grad_norm=1.0), 1.0)
+            if place % 20 == 0:
+                log.evaluations.append(Evaluated(step=place, epoch=1, tokens_seen=8, train_loss=1.0, val_loss=place))
         training_figure(log, Extent(n, 10, 8), smoothing=0.5, **SIZES)
         tracemalloc.start()
         try:
@@ -189,7 +191,7 @@ def test_drawing_a_long_run_takes_no_more_memory_than_a_short_one() -> None:
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
-    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_smoothing_is_debiased_and_passes_over_gaps() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,6 +120,8 @@ def test_a_log_of_one_moment_stays_as_it_is_while_the_run_goes_on(tmp_path: Path
     assert [type(row) for row in now.events] == [Phase, Stepped, Stepped, Evaluated]
     assert (now.offset, now.seconds_trained(), positions(now, "time", Extent())) == (offset, 2.0, positions_then)
     assert ([row.step for row in log.steps], log.evaluations, len(log.resumed)) == ([0, 1], [], 1)
+    with pytest.raises(TypeError, match="not read on"):
+        now.refresh()
 
 
 def test_a_run_gives_its_log_of_one_moment(tmp_path: Path) -> None:

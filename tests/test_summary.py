@@ -28,6 +28,15 @@ def test_a_summary_tells_the_key_figures(run: Run) -> None:
     assert (told.status, told.problem) == ("interrupted", None)
 
 
+def test_a_run_that_ends_while_it_is_asked_for_is_told_as_it_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends_now(run: Run) -> str:
+        run.append(Evaluated(step=2, epoch=2, tokens_seen=3, time=14.0, train_loss=1.0, val_loss=3.5))
+        return "finished"
+
+    monkeypatch.setattr(Run, "status", ends_now)
+    assert (summarise(run).status, summarise(run).best_val_loss) == ("finished", 3.5)
+
+
 def test_without_an_evaluation_the_last_steps_loss_is_the_last_training_loss() -> None:
     run = RunStore().create(RunConfig())
     assert summarise(run).last_train_loss is None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from gptlab.config import RunConfig
 from gptlab.home import cache_folder
@@ -22,6 +25,7 @@ SAVED_PER_OPERATION = 0.8e-12
 # (0.37 to 0.54 ms were measured), and for each attention score, which is not written to memory
 SAVED_PER_LAYER = 4e-4
 SAVED_PER_SCORE = 5e-11
+MOST_AT_ONCE, MEMORY_OF_COMPILER = 8, 400_000_000  # C++ compilers side by side, and what each needs (bytes; about half)
 _LIMIT = 64  # compiled variants of one function that this process may hold; PyTorch's own limit is 8
 
 
@@ -65,18 +69,26 @@ def pays_on_gpu(config: RunConfig, total_steps: int) -> bool:
 
 
 @contextmanager
-def compiler(threads: int = 1) -> Iterator[None]:
+def compiler(cores: int | None = None) -> Iterator[None]:
     """Settings for the first calls of compiled functions: results are kept in the data folder for the next run.
 
-    ``threads`` C++ compilers work at once.
+    ``cores``: of the CPU that is compiled for; its kernels are then built several at once.
     """
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
 
     with _cache_in_data_folder():
         dynamo.recompile_limit = max(dynamo.recompile_limit, _LIMIT)  # for later batches of another kind, too
-        with inductor.patch({"compile_threads": threads, **_known_vectors()}):
+        settings = {} if cores is None else _known_vectors()
+        with inductor.patch({"compile_threads": 1 if cores is None else _at_once(cores), **settings}):
             yield
+
+
+def _at_once(cores: int) -> int:
+    """How many C++ compilers may work side by side."""
+    from gptlab.device import free_memory
+
+    return max(1, min(cores, MOST_AT_ONCE, free_memory() // MEMORY_OF_COMPILER))
 
 
 @contextmanager
@@ -91,7 +103,7 @@ def _cache_in_data_folder() -> Iterator[None]:
     if before not in (None, os.path.abspath(default_cache_dir())):
         yield
         return
-    folder = cache_folder() / "compiled"
+    folder = cache_folder() / "compiled" / _processor()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[CACHE_VARIABLE] = str(folder)
     try:
@@ -103,20 +115,31 @@ def _cache_in_data_folder() -> Iterator[None]:
             os.environ[CACHE_VARIABLE] = before
 
 
-def _known_vectors() -> dict[str, bool]:
-    """A setting that has PyTorch take the longest vectors that the processor names, where the compiler knows them.
+def _processor() -> str:
+    """A name for the kind of processor: kernels are built for its instructions, and PyTorch does not note which.
 
-    By itself it builds and loads a program for each kind of them first, which takes five seconds.
+    A data folder may be that of several machines, or of one that wakes up on another processor.
+    """
+    facts = [platform.machine(), platform.processor(), os.environ.get("ATEN_CPU_CAPABILITY", "")]
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        facts += sorted({line for line in lines if line.startswith(("model", "flags", "Features", "CPU part"))})
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def _known_vectors() -> dict[str, bool]:
+    """A setting that has PyTorch believe which vectors the processor names, where the compiler knows the longest.
+
+    By itself it first builds and loads a program for each length, with all its headers, which takes seconds.
     """
     from torch._inductor import config, cpp_builder, cpu_vec_isa
 
-    if platform.machine() not in ("x86_64", "AMD64"):
+    if platform.machine() not in ("x86_64", "AMD64") or config.cpp.vec_isa_ok is not None:
         return {}
-    setting = {"cpp.vec_isa_ok": True}
-    with config.patch(setting):
-        flags = cpu_vec_isa.pick_vec_isa().build_arch_flags().split()
+    named = cpu_vec_isa.x86_isa_checker()
+    kinds = [isa for isa in cpu_vec_isa.supported_vec_isa_list if all(part in named for part in str(isa).split())]
+    if not kinds:
+        return {}
+    flags = kinds[0].build_arch_flags().split()
     asked = [cpp_builder.get_cpp_compiler(), *flags, "-x", "c++", "-fsyntax-only", os.devnull]
-    if subprocess.run(asked, capture_output=True).returncode == 0:
-        return setting
-    cpu_vec_isa.valid_vec_isa_list.cache_clear()
-    return {}
+    return {"cpp.vec_isa_ok": True} if subprocess.run(asked, capture_output=True).returncode == 0 else {}

@@ -43,7 +43,7 @@ class SpeculativeReader:
         self.ids: list[int] = []  # a text and the draft after it, as fp32 has read them
         self.logits = torch.empty(0)  # [1 + drafted, V]: after that text, and after each token of the draft
         self.drafted = self.accepted = 0  # since it was last asked
-        self.rests_until = 0  # length of the text
+        self.rest = 0  # tokens that are still read without drafts
 
     def __call__(self, text: list[int]) -> Tensor:
         """Logits [V] (fp32) of the token after ``text``."""
@@ -70,9 +70,12 @@ class SpeculativeReader:
     def _n_drafted(self, length: int) -> int:
         if self.drafted >= _TRIED:
             if self.accepted < _ENOUGH * self.drafted:
-                self.rests_until = length + _RESTED
+                self.rest = _RESTED
             self.drafted = self.accepted = 0
-        return 0 if length < self.rests_until else min(DRAFTED, self.room - length)
+        if self.rest:
+            self.rest -= 1
+            return 0
+        return min(DRAFTED, self.room - length)
 
 
 def _alike(a: list[int], b: list[int]) -> int:

@@ -53,7 +53,7 @@ def loss_chart(
 
     ``live``: the chart asks for its next version by itself.
     """
-    mark = log.offset if log else 0  # before anything is read: the log grows meanwhile
+    mark = log.offset if log else 0
     figure = training_figure(
         log,
         extent,

@@ -331,6 +331,6 @@ def test_prepared_frames_are_kept_until_there_is_a_new_sample(home: Path) -> Non
     first = theatre._prepared(run, log, theatre.frames_of(log.samples), None)
     assert theatre._prepared(run, log, theatre.frames_of(log.samples), None) is first
     run.append(replace(log.samples[-1], epoch=4))
-    log.refresh()
+    log = run.log()
     again = theatre._prepared(run, log, theatre.frames_of(log.samples), None)
     assert [frame["epoch"] for frame in again["frames"]] == [0, 1, 2, 3, 4]
