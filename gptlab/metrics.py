@@ -119,39 +119,12 @@ class _Smoother:
         return found
 
 
-def thin(
-    xs: Sequence[float] | Floats, ys: Sequence[float] | Floats, most: int = MOST_POINTS
-) -> tuple[list[float], list[float]]:
-    """At most ``most`` points that keep every spike: the lowest and the highest of each of ``most // 2`` stretches."""
-    across, values = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
-    places, kept = _peaks(lambda first, end: values[first:end], len(values), most)
-    return across[places].tolist(), kept
+def thin(part: Callable[[int, int], Floats], n: int, most: int = MOST_POINTS) -> tuple[list[int], list[float]]:
+    """At most ``most`` points of ``n`` that keep every spike: the lowest and the highest of ``most // 2`` stretches.
 
-
-def thin_steps(
-    steps: StepRows, name: str, axis: Axis, extent: Extent, *, smoothing: float = 0.0
-) -> tuple[list[float], list[float]]:
-    """``thin`` of one column of a log's steps, smoothed if wanted; never all of it at once."""
-    smoother = _Smoother(smoothing)
-
-    def part(first: int, end: int) -> Floats:
-        values = steps.column(name, first, end)
-        return np.array(smoother.more(values.tolist())) if smoothing else values
-
-    places, kept = _peaks(part, len(steps), MOST_POINTS)
-    return step_positions(steps, axis, extent, places).tolist(), kept
-
-
-def thin_evaluations(
-    log: RunLog, rows: Sequence[Evaluated], name: str, axis: Axis, extent: Extent, most: int = MOST_POINTS
-) -> tuple[list[float], list[float]]:
-    """``thin`` of one number of these evaluations of a log; never all of it at once."""
-    places, kept = _peaks(lambda first, end: np.array([getattr(row, name) for row in rows[first:end]]), len(rows), most)
-    return positions(log, axis, extent, [rows[place] for place in places]), kept
-
-
-def _peaks(part: Callable[[int, int], Floats], n: int, most: int) -> tuple[list[int], list[float]]:
-    """The places that ``thin`` keeps of ``n`` values, in order, and the values there. ``part``: those of a stretch."""
+    ``part(first, end)``: these of the values, asked for in order and never all at once. Returns the places that are
+    kept, in order, and the values there.
+    """
     if n <= most:
         return list(range(n)), part(0, n).tolist()
     bounds = np.arange(most // 2) * n // max(1, most // 2 - 1)  # the last stretch is empty: the ends take its place
@@ -173,6 +146,28 @@ def _peaks(part: Callable[[int, int], Floats], n: int, most: int) -> tuple[list[
             chosen.add(len(values) - 1)
         kept.update((first + at, float(values[at])) for at in sorted(chosen))
     return list(kept), list(kept.values())
+
+
+def thin_steps(
+    steps: StepRows, name: str, axis: Axis, extent: Extent, *, smoothing: float = 0.0
+) -> tuple[list[float], list[float]]:
+    """One column of a log's steps, smoothed if wanted: positions and values of the points that ``thin`` keeps."""
+    smoother = _Smoother(smoothing)
+
+    def part(first: int, end: int) -> Floats:
+        values = steps.column(name, first, end)
+        return np.array(smoother.more(values.tolist())) if smoothing else values
+
+    places, kept = thin(part, len(steps), MOST_POINTS)
+    return step_positions(steps, axis, extent, places).tolist(), kept
+
+
+def thin_evaluations(
+    log: RunLog, rows: Sequence[Evaluated], name: str, axis: Axis, extent: Extent, most: int = MOST_POINTS
+) -> tuple[list[float], list[float]]:
+    """One number of these evaluations of a log: positions and values of the points that ``thin`` keeps."""
+    places, kept = thin(lambda first, end: np.array([getattr(row, name) for row in rows[first:end]]), len(rows), most)
+    return positions(log, axis, extent, [rows[place] for place in places]), kept
 
 
 def seconds_per_step(log: RunLog, window: int = 50) -> float:
