@@ -64,7 +64,8 @@ def standing(run: Run, log: RunLog, status: str, config: RunConfig | None, now: 
     line = f"step {made:,} of {total:,}" if total else "not started yet"
     if total and extent.steps_per_epoch:
         reached, epochs = made / extent.steps_per_epoch, total / extent.steps_per_epoch
-        line += f" · epoch {reached:.2f} of {epochs:.4g}"
+        whole = f"{epochs:,.2f}".rstrip("0").rstrip(".")  # most runs end with an epoch
+        line += f" · epoch {reached:,.2f} of {whole}"
     done = min(1.0, made / total) if total else 0.0
     return Standing(chip, tone, line, said, done, _facts(run, log, live, status, total, now))
 

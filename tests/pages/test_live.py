@@ -11,7 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from gptlab.events import Evaluated, Event, Phase, Sampled, Saved, Stepped, Warned
+from gptlab.events import Evaluated, Event, Phase, Sampled, Saved, Started, Stepped, Warned
 from gptlab.runs import Run, RunStore
 from pages.shared import live_view
 from pages.shared.live_view import live_of, losses_text, now_text, revision_of
@@ -69,6 +69,13 @@ def test_card_and_chart_of_a_live_page_say_where_their_next_version_is(client: T
     assert {name: news.json()[name] for name in same} == {name: shown[name] for name in same}
     assert client.get(f"{chart['live']}&since=0").json() == chart
     assert client.get(f"{chart['live']}&since={chart['mark']}").status_code == 204
+
+
+@pytest.mark.parametrize(("per_epoch", "said"), [(500, "0.09 of 20,000"), (7, "6.43 of 1,428,571.43")])
+def test_epochs_are_whole_numbers_however_many(client: TestClient, run: Run, per_epoch: int, said: str) -> None:
+    sizes = {"n_parameters": 1, "total_steps": 10_000_000, "threads": 1, "steps_per_epoch": per_epoch}
+    run.append(Started(run=run.id, device="cpu", **sizes))
+    assert card(client, run)["line"] == f"step 45 of 10,000,000 · epoch {said}"
 
 
 def test_a_step_is_news_for_card_and_chart_and_the_page_is_not_drawn_for_it(client: TestClient, run: Run) -> None:
