@@ -34,10 +34,13 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> list[SpeculativeReader]:
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments)  # type: ignore[arg-type]
             self.drafts: list[int] = []  # their lengths
+            self.right = self.counted = 0  # drafted tokens that were accepted, also before the last question
             made.append(self)
 
         def _n_drafted(self, length: int) -> int:
+            self.right += self.accepted - self.counted
             self.drafts.append(super()._n_drafted(length))
+            self.counted = self.accepted
             return self.drafts[-1]
 
     monkeypatch.setattr(sampling_module, "pays", lambda model, n_new: True)
@@ -70,8 +73,7 @@ def test_the_text_is_the_one_that_fp32_writes_alone_also_past_the_context(
     assert not readers
     assert list(generate(model, ids, long)) == right
     (reader,) = readers
-    assert sum(reader.drafts) > 20
-    assert len(reader.drafts) < 30  # for 43 tokens within the context: most were right, or nothing would be gained
+    assert reader.right > 0.7 * sum(reader.drafts) > 20  # and most drafts were right, or nothing would be gained
 
 
 @pytest.mark.parametrize("sampling", HOW)
@@ -93,7 +95,7 @@ def test_wrong_drafts_change_nothing_and_are_given_up_for_a_while(
     (reader,) = readers
     tried = -(-speculative._TRIED // DRAFTED)  # drafts, each of which brings the one token that fp32 chooses
     assert reader.drafts[: tried + 11] == [*[DRAFTED] * tried, *[0] * 10, DRAFTED]
-    assert len(reader.drafts) < 35  # and then they are right
+    assert reader.right > 0.7 * sum(reader.drafts[tried:])  # and then they are right
 
 
 def test_each_token_is_told_with_the_probabilities_that_fp32_gives(readers: list[SpeculativeReader]) -> None:
