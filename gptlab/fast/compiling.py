@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gptlab.config import RunConfig
@@ -121,7 +120,7 @@ def _processor() -> str:
     A data folder may be that of several machines, or of one that wakes up on another processor.
     """
     facts = [platform.machine(), platform.processor(), os.environ.get("ATEN_CPU_CAPABILITY", "")]
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         facts += sorted({line for line in lines if line.startswith(("model", "flags", "Features", "CPU part"))})
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
