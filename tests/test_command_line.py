@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from gptlab.runs import RunStore
+from gptlab.__main__ import _run_row
+from gptlab.config import RunConfig
+from gptlab.events import Stepped
+from gptlab.runs import Run, RunStore
 
 ROOT = Path(__file__).resolve().parent.parent
 MINUTE = 60.0
@@ -204,3 +207,15 @@ def test_train_from_a_run_begins_with_its_weights(gptlab: Command, home: Path) -
     assert two.log().evaluations[0].val_loss == pytest.approx(one.log().evaluations[-1].val_loss, abs=0.02)
     refused = gptlab("train", "--from", "one", "--set=model.n_layers=2")
     assert (refused.returncode, "n_layers 2 instead of 1" in refused.stderr) == (2, True)
+
+
+def test_a_run_that_goes_on_while_it_is_listed_is_as_new_as_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunStore().create(RunConfig())
+
+    def goes_on(run: Run) -> str:
+        run.append(Stepped(step=0, epoch=1, tokens_seen=1, loss=7.5))
+        return "finished"
+
+    monkeypatch.setattr(Run, "status", goes_on)
+    row = _run_row(run)
+    assert (row["status"], row["step"]) == ("finished", 1)

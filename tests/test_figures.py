@@ -181,6 +181,18 @@ def test_steps_are_thinned_as_the_whole_line_would_be(smoothing: float) -> None:
     assert drawn == ([place / 2 for place in places], kept)
 
 
+def test_an_evaluation_of_a_thinned_line_stands_where_it_was_made() -> None:
+    log = RunLog(Path())
+    for place in range(3000):
+        loss = 9.0 if place == 2345 else 1.0
+        log.evaluations.append(Evaluated(step=5 * place, epoch=1, tokens_seen=8, train_loss=loss, val_loss=10 - loss))
+    figure = training_figure(log, Extent(15_000, 10, 8), axis="step", **SIZES)
+    for name, extreme in (("train, evaluated", max), ("validation", min)):
+        drawn = trace(figure, name)
+        assert len(drawn["x"]) <= 1000
+        assert drawn["x"][drawn["y"].index(extreme(drawn["y"]))] == 5 * 2345 + 1
+
+
 def test_drawing_a_long_run_takes_no_more_memory_than_a_short_one() -> None:
     peaks = []
     for n in (20_000, 100_000):

@@ -12,6 +12,7 @@ import pytest
 from gptlab.config import RunConfig
 from gptlab.corpus import open_corpus
 from gptlab.environment import keep_environment, project_commit
+from gptlab.events import Ended
 from gptlab.report import MOST_SAMPLES, report
 from gptlab.runs import Run, RunStore
 from tests.fake_run import make_run
@@ -51,6 +52,18 @@ def read(run: Run) -> tuple[str, Elements]:
 def without_plotly(page: str) -> str:
     """The page without the longest script."""
     return page.replace(max(re.findall(r"<script>.*?</script>", page, re.DOTALL), key=len), "")
+
+
+def test_a_run_that_ends_while_it_is_read_is_told_as_it_ended(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(RunStore(), 3, status="running")
+    status = Run.status
+
+    def ends_now(run: Run) -> str:
+        run.append(Ended(step=26, reason="finished", message="That was all."))
+        return status(run)
+
+    monkeypatch.setattr(Run, "status", ends_now)
+    assert ": finished. That was all." in "".join(report(run))
 
 
 def test_it_tells_losses_samples_configuration_text_and_environment(home: Path) -> None:

@@ -34,7 +34,8 @@ def test_a_run_that_ends_while_it_is_asked_for_is_told_as_it_ended(run: Run, mon
         return "finished"
 
     monkeypatch.setattr(Run, "status", ends_now)
-    assert (summarise(run).status, summarise(run).best_val_loss) == ("finished", 3.5)
+    told = summarise(run)
+    assert (told.status, told.best_val_loss) == ("finished", 3.5)
 
 
 def test_without_an_evaluation_the_last_steps_loss_is_the_last_training_loss() -> None:
